@@ -1,0 +1,282 @@
+package backends
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path"
+)
+
+// Capabilities of stores beyond [Store]: one method each, asked for by the
+// function of the same name, which falls back where the method is missing or
+// answers [errors.ErrUnsupported]. (A wrapper always has the method; whether
+// the wrapped store has it only the call can tell.)
+
+// Walker is implemented by stores that can list a whole subtree at once.
+type Walker interface {
+	// Walk yields everything below dir, dir itself not included, each entry
+	// complete, beginning after the name after ("" from the start). The order
+	// is that of the names' bytes with "/" after a directory's, so that two
+	// walks of disjoint ranges can run side by side. Directories that are
+	// there only because something lies below them may be left out.
+	Walk(ctx context.Context, dir, after string) iter.Seq2[Entry, error]
+}
+
+// Copier is implemented by stores that copy without moving bytes through this
+// machine.
+type Copier interface {
+	// Copy makes to a copy of from, which must hold src then. opts are those
+	// of the Put that it stands for.
+	Copy(ctx context.Context, from string, src If, to string, opts PutOptions) (Entry, error)
+}
+
+// Renamer is implemented by stores that rename in one step.
+type Renamer interface {
+	// Rename moves a file or directory, replacing a file (or an empty
+	// directory by a directory) at to. Of cond, the precondition at to, both
+	// fields count; src is that at from.
+	Rename(ctx context.Context, from string, src If, to string, cond If) error
+}
+
+// Removal is one of the removals of a RemoveMany.
+type Removal struct {
+	Name string
+	If   If
+}
+
+// ManyRemover is implemented by stores that remove many files in one request.
+type ManyRemover interface {
+	// RemoveMany removes files (not directories) and returns as many errors
+	// as removals, nil for each that went.
+	RemoveMany(ctx context.Context, rs []Removal) []error
+}
+
+// AttrSetter is implemented by stores that can change the attributes of a
+// name without writing its content.
+type AttrSetter interface {
+	SetAttr(ctx context.Context, name string, c AttrChange) error
+}
+
+// StoreSymlinker is implemented by stores with symbolic links.
+type StoreSymlinker interface {
+	Symlink(ctx context.Context, target, name string) error
+	// Readlink returns the target; [fs.ErrInvalid] if name is no link.
+	Readlink(ctx context.Context, name string) (string, error)
+}
+
+// UsageReporter is implemented by stores with a known capacity.
+type UsageReporter interface {
+	Usage(ctx context.Context) (Usage, error)
+}
+
+// Feature is one thing that a store does or doesn't do, for people to read.
+type Feature struct {
+	Name    string // "conditional put"
+	Honored bool
+	Note    string // why not, what happens instead
+}
+
+// FeatureReporter is implemented by stores that can find out what their server
+// honours. It may write scratch files and removes them.
+type FeatureReporter interface {
+	Features(ctx context.Context) ([]Feature, error)
+}
+
+// Walk walks the subtree below dir. See [Walker]; the fallback lists directory
+// after directory.
+func Walk(ctx context.Context, s Store, dir, after string) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		if w, ok := s.(Walker); ok {
+			for e, err := range w.Walk(ctx, dir, after) {
+				if errors.Is(err, errors.ErrUnsupported) {
+					walkByList(ctx, s, dir, after, yield)
+					return
+				}
+				if !yield(e, err) {
+					return
+				}
+			}
+			return
+		}
+		walkByList(ctx, s, dir, after, yield)
+	}
+}
+
+func walkByList(ctx context.Context, s Store, dir, after string, yield func(Entry, error) bool) bool {
+	for e, err := range s.List(ctx, dir, "") {
+		if err != nil {
+			yield(e, err)
+			return false
+		}
+		key := e.Name
+		if e.IsDir() {
+			key += "/"
+		}
+		if key > after && !yield(e, nil) {
+			return false
+		}
+		if e.IsDir() && !walkByList(ctx, s, e.Name, after, yield) {
+			return false
+		}
+	}
+	return true
+}
+
+// Copy copies a file. See [Copier]; the fallback reads from into a temporary
+// file and puts it, so it is atomic at to but moves every byte.
+func Copy(ctx context.Context, s Store, from string, src If, to string, opts PutOptions) (Entry, error) {
+	if c, ok := s.(Copier); ok {
+		e, err := c.Copy(ctx, from, src, to, opts)
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return e, err
+		}
+	}
+	return CopyBetween(ctx, s, from, src, s, to, opts)
+}
+
+// CopyBetween copies a file from one store to another, or within one that has
+// no Copy, through a temporary file.
+func CopyBetween(ctx context.Context, a Store, from string, src If, b Store, to string, opts PutOptions) (Entry, error) {
+	r, e, err := a.Open(ctx, from, Range{}, src)
+	if err != nil {
+		return Entry{}, err
+	}
+	defer r.Close()
+	tmp, err := os.CreateTemp("", "agentfs-copy-*")
+	if err != nil {
+		return Entry{}, fmt.Errorf("room for a copy of %s: %w", from, err)
+	}
+	defer tmp.Close()
+	if err := os.Remove(tmp.Name()); err != nil {
+		return Entry{}, err
+	}
+	n, err := io.Copy(tmp, r)
+	if err != nil {
+		return Entry{}, WrapPath("copy", from, err)
+	}
+	if n != e.Size {
+		return Entry{}, &fs.PathError{Op: "copy", Path: from, Err: io.ErrUnexpectedEOF}
+	}
+	return b.Put(ctx, to, io.NewSectionReader(tmp, 0, n), opts)
+}
+
+// Rename moves a name. See [Renamer]; the fallback copies and then removes,
+// files only: a directory is [errors.ErrUnsupported], because a tree that
+// moves piece by piece has to be somebody's decision.
+func Rename(ctx context.Context, s Store, from string, src If, to string, cond If) error {
+	if r, ok := s.(Renamer); ok {
+		err := r.Rename(ctx, from, src, to, cond)
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+	}
+	e, err := s.Stat(ctx, from)
+	if err != nil {
+		return err
+	}
+	if e.IsDir() {
+		return &fs.PathError{Op: "rename", Path: from, Err: errors.ErrUnsupported}
+	}
+	if src.Match == "" {
+		src.Match = e.Version
+	}
+	if path.Clean(from) == path.Clean(to) {
+		return nil
+	}
+	if _, err := Copy(ctx, s, from, src, to, PutOptions{If: cond}); err != nil {
+		return err
+	}
+	return s.Remove(ctx, from, src)
+}
+
+// RemoveMany removes files. See [ManyRemover]; the fallback removes them one
+// after the other.
+func RemoveMany(ctx context.Context, s Store, rs []Removal) []error {
+	if m, ok := s.(ManyRemover); ok {
+		errs := m.RemoveMany(ctx, rs)
+		if len(errs) == 0 || !errors.Is(errs[0], errors.ErrUnsupported) {
+			return errs
+		}
+	}
+	errs := make([]error, len(rs))
+	for i, r := range rs {
+		errs[i] = s.Remove(ctx, r.Name, r.If)
+	}
+	return errs
+}
+
+// SetAttr changes attributes by name, or is [errors.ErrUnsupported].
+func SetAttr(ctx context.Context, s Store, name string, c AttrChange) error {
+	if a, ok := s.(AttrSetter); ok {
+		return a.SetAttr(ctx, name, c)
+	}
+	return &fs.PathError{Op: "setattr", Path: name, Err: errors.ErrUnsupported}
+}
+
+// Symlink makes a symbolic link, or is [errors.ErrUnsupported].
+func Symlink(ctx context.Context, s Store, target, name string) error {
+	if l, ok := s.(StoreSymlinker); ok {
+		return l.Symlink(ctx, target, name)
+	}
+	return &fs.PathError{Op: "symlink", Path: name, Err: errors.ErrUnsupported}
+}
+
+// Readlink returns a symbolic link's target, or is [errors.ErrUnsupported].
+func Readlink(ctx context.Context, s Store, name string) (string, error) {
+	if l, ok := s.(StoreSymlinker); ok {
+		return l.Readlink(ctx, name)
+	}
+	return "", &fs.PathError{Op: "readlink", Path: name, Err: errors.ErrUnsupported}
+}
+
+// UsageOf returns the capacity of s; where it is not known, the zero Usage.
+func UsageOf(ctx context.Context, s Store) (Usage, error) {
+	if u, ok := s.(UsageReporter); ok {
+		use, err := u.Usage(ctx)
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return use, err
+		}
+	}
+	return Usage{}, nil
+}
+
+// FeaturesOf returns what s knows of its server; nothing where it can't tell.
+func FeaturesOf(ctx context.Context, s Store) ([]Feature, error) {
+	if f, ok := s.(FeatureReporter); ok {
+		fe, err := f.Features(ctx)
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return fe, err
+		}
+	}
+	return nil, nil
+}
+
+// CloseStore releases what s holds, if anything.
+func CloseStore(s Store) error {
+	if c, ok := s.(Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// IdentityOf returns what s is, or def.
+func IdentityOf(s Store, def string) string {
+	if i, ok := s.(Identifier); ok {
+		if id := i.Identity(); id != "" {
+			return id
+		}
+	}
+	return def
+}
+
+// FilesOf returns the file depth that s has of its own, or nil.
+func FilesOf(s Store) FileSystem {
+	if f, ok := s.(Filer); ok {
+		return f.FileSystem()
+	}
+	return nil
+}

@@ -1,0 +1,160 @@
+package backends
+
+import (
+	"context"
+	"errors"
+	"os"
+)
+
+// Symlinker is implemented by file systems with symbolic links.
+type Symlinker interface {
+	Symlink(ctx context.Context, parent Node, name, target string, a CreateAttr) (Node, Attr, error)
+	// Readlink returns the target; [fs.ErrInvalid] if n is no link.
+	Readlink(ctx context.Context, n Node) (string, error)
+}
+
+// Linker is implemented by file systems with hard links.
+type Linker interface {
+	// Link gives n a further name. A directory is [ErrNotPermitted].
+	Link(ctx context.Context, n, newParent Node, newName string) (Attr, error)
+}
+
+// Mknoder is implemented by file systems that can hold FIFOs, sockets and
+// device nodes.
+type Mknoder interface {
+	// Mknod makes an inode of the type in a.Mode; a regular file too.
+	Mknod(ctx context.Context, parent Node, name string, a CreateAttr) (Node, Attr, error)
+}
+
+// XattrFlags are the flags of setxattr(2).
+type XattrFlags uint32
+
+// Flags of SetXattr.
+const (
+	// XattrCreate makes an existing attribute [fs.ErrExist].
+	XattrCreate XattrFlags = 1
+	// XattrReplace makes a missing attribute [ErrNoXattr].
+	XattrReplace XattrFlags = 2
+)
+
+// Xattrer is implemented by file systems with extended attributes.
+type Xattrer interface {
+	GetXattr(ctx context.Context, n Node, name string) ([]byte, error)
+	SetXattr(ctx context.Context, n Node, name string, value []byte, flags XattrFlags) error
+	ListXattr(ctx context.Context, n Node) ([]string, error)
+	RemoveXattr(ctx context.Context, n Node, name string) error
+}
+
+// DirSyncer is implemented by file systems where fsync(2) of a directory has
+// something to do.
+type DirSyncer interface {
+	// SyncDir returns when everything below dir is in the store.
+	SyncDir(ctx context.Context, dir Node) error
+}
+
+// ChangeNotifier is implemented by file systems that learn of changes made
+// from outside.
+type ChangeNotifier interface {
+	// OnChange sets the function to call when what Lookup answered for name in
+	// parent no longer holds. It is called with no lock held and never from
+	// inside a call of the FileSystem's caller. It is set before the first
+	// other call.
+	OnChange(func(parent Node, name string))
+}
+
+// SymlinkAt calls fsys's Symlink.
+func SymlinkAt(ctx context.Context, fsys FileSystem, parent Node, name, target string, a CreateAttr) (Node, Attr, error) {
+	if s, ok := fsys.(Symlinker); ok {
+		return s.Symlink(ctx, parent, name, target, a)
+	}
+	return nil, Attr{}, errors.ErrUnsupported
+}
+
+// ReadlinkAt calls fsys's Readlink.
+func ReadlinkAt(ctx context.Context, fsys FileSystem, n Node) (string, error) {
+	if s, ok := fsys.(Symlinker); ok {
+		return s.Readlink(ctx, n)
+	}
+	return "", errors.ErrUnsupported
+}
+
+// LinkAt calls fsys's Link.
+func LinkAt(ctx context.Context, fsys FileSystem, n, newParent Node, newName string) (Attr, error) {
+	if l, ok := fsys.(Linker); ok {
+		return l.Link(ctx, n, newParent, newName)
+	}
+	return Attr{}, errors.ErrUnsupported
+}
+
+// MknodAt calls fsys's Mknod. Where there is none, a regular file is made with
+// Create.
+func MknodAt(ctx context.Context, fsys FileSystem, parent Node, name string, a CreateAttr) (Node, Attr, error) {
+	if m, ok := fsys.(Mknoder); ok {
+		n, attr, err := m.Mknod(ctx, parent, name, a)
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return n, attr, err
+		}
+	}
+	if !a.Mode.IsRegular() {
+		return nil, Attr{}, errors.ErrUnsupported
+	}
+	n, attr, f, err := fsys.Create(ctx, parent, name, createExclusive, a)
+	if err != nil {
+		return nil, Attr{}, err
+	}
+	err = f.Flush(ctx)
+	if cerr := f.Close(ctx); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		fsys.Forget(n)
+		return nil, Attr{}, err
+	}
+	return n, attr, nil
+}
+
+// GetXattrAt calls fsys's GetXattr.
+func GetXattrAt(ctx context.Context, fsys FileSystem, n Node, name string) ([]byte, error) {
+	if x, ok := fsys.(Xattrer); ok {
+		return x.GetXattr(ctx, n, name)
+	}
+	return nil, errors.ErrUnsupported
+}
+
+// SetXattrAt calls fsys's SetXattr.
+func SetXattrAt(ctx context.Context, fsys FileSystem, n Node, name string, value []byte, flags XattrFlags) error {
+	if x, ok := fsys.(Xattrer); ok {
+		return x.SetXattr(ctx, n, name, value, flags)
+	}
+	return errors.ErrUnsupported
+}
+
+// ListXattrAt calls fsys's ListXattr.
+func ListXattrAt(ctx context.Context, fsys FileSystem, n Node) ([]string, error) {
+	if x, ok := fsys.(Xattrer); ok {
+		return x.ListXattr(ctx, n)
+	}
+	return nil, errors.ErrUnsupported
+}
+
+// RemoveXattrAt calls fsys's RemoveXattr.
+func RemoveXattrAt(ctx context.Context, fsys FileSystem, n Node, name string) error {
+	if x, ok := fsys.(Xattrer); ok {
+		return x.RemoveXattr(ctx, n, name)
+	}
+	return errors.ErrUnsupported
+}
+
+// SyncDirAt calls fsys's SyncDir. Where there is none, nothing is ever waiting
+// and there is nothing to do.
+func SyncDirAt(ctx context.Context, fsys FileSystem, dir Node) error {
+	if s, ok := fsys.(DirSyncer); ok {
+		if err := s.SyncDir(ctx, dir); !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+	}
+	return nil
+}
+
+// createExclusive are the flags of a Create that stands for mknod(2).
+const createExclusive = os.O_WRONLY | os.O_CREATE | os.O_EXCL
