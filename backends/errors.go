@@ -59,19 +59,15 @@ func WrapPath(op, name string, err error) error {
 // CheckName returns an error matching [fs.ErrInvalid] unless name is valid in
 // the sense of the package documentation.
 func CheckName(op, name string) error {
-	if !fs.ValidPath(name) {
-		// fs.ValidPath also refuses bytes that are not UTF-8.
-		if validBytes(name) {
-			return nil
-		}
+	if !validName(name) {
 		return &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
 	}
 	return nil
 }
 
-// validBytes is fs.ValidPath without its demand for UTF-8: a POSIX name may
-// be any bytes but slash and NUL.
-func validBytes(name string) bool {
+// validName is fs.ValidPath but for POSIX's idea of a name: any bytes except
+// slash and NUL, UTF-8 or not.
+func validName(name string) bool {
 	if name == "." {
 		return true
 	}
