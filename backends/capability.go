@@ -280,3 +280,19 @@ func FilesOf(s Store) FileSystem {
 	}
 	return nil
 }
+
+// NameChecker is implemented by stores that can't hold every name.
+type NameChecker interface {
+	// CheckName returns the error that creating name would end in because of
+	// the name alone. It asks nobody.
+	CheckName(name string) error
+}
+
+// ValidName returns an error if s can't hold name; whoever stages a file
+// before putting it asks at the time of the create.
+func ValidName(s Store, name string) error {
+	if c, ok := s.(NameChecker); ok {
+		return c.CheckName(name)
+	}
+	return CheckName("create", name)
+}

@@ -198,3 +198,10 @@ type PageCacher interface {
 	// same node are still right.
 	KeepPages() bool
 }
+
+// DirectIOer is implemented by files whose content may be of another length
+// than their node's attributes say: the kernel then takes what reads return
+// instead of what it knows of the size.
+type DirectIOer interface {
+	DirectIO() bool
+}
