@@ -157,8 +157,6 @@ func (b *chunkBody) drop(i int64) {
 
 func (b *chunkBody) truncate(size int64) error {
 	switch {
-	case size < 0:
-		return backends.ErrTooLarge
 	case size == 0:
 		b.free()
 	case size < b.length:
@@ -201,7 +199,7 @@ func (b *chunkBody) zero(off, end int64) {
 }
 
 func (b *chunkBody) allocate(off, length int64, mode uint32) error {
-	if off < 0 || length <= 0 || off > math.MaxInt64-length {
+	if off > math.MaxInt64-length {
 		return backends.ErrTooLarge
 	}
 	end := off + length

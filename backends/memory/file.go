@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"io/fs"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -146,8 +147,11 @@ func (f *file) forget() {
 
 // truncate changes the size. f.mu is held for writing.
 func (f *file) truncate(n *tree.Node, size int64) error {
-	if f.freed {
+	switch {
+	case f.freed:
 		return backends.ErrChanged
+	case size < 0:
+		return fs.ErrInvalid
 	}
 	f.sync(n)
 	if err := f.body.truncate(size); err != nil {
@@ -217,6 +221,9 @@ func (h *handle) Close(context.Context) error {
 
 // Allocate implements [backends.Allocator].
 func (h *handle) Allocate(_ context.Context, off, length int64, mode uint32) error {
+	if off < 0 || length <= 0 {
+		return fs.ErrInvalid
+	}
 	h.f.mu.Lock()
 	defer h.f.mu.Unlock()
 	h.f.sync(h.n)

@@ -30,15 +30,6 @@ var (
 
 func (m *fileSystem) store() *Store { return (*Store)(m) }
 
-// own returns n as a node of m, or ErrUnsupported for a foreign one.
-func (m *fileSystem) own(n backends.Node) (*tree.Node, error) {
-	t, ok := n.(*tree.Node)
-	if !ok {
-		return nil, errors.ErrUnsupported
-	}
-	return t, nil
-}
-
 func (m *fileSystem) attr(n *tree.Node) backends.Attr {
 	var a backends.Attr
 	if f, ok := n.Data.(*file); ok {
@@ -70,7 +61,7 @@ func (m *fileSystem) OnChange(f func(backends.Node, string)) {
 
 // Lookup implements [backends.FileSystem].
 func (m *fileSystem) Lookup(_ context.Context, parent backends.Node, name string) (backends.Node, backends.Attr, error) {
-	dir, err := m.own(parent)
+	dir, err := m.tree.Own(parent)
 	if err != nil {
 		return nil, backends.Attr{}, err
 	}
@@ -83,7 +74,7 @@ func (m *fileSystem) Lookup(_ context.Context, parent backends.Node, name string
 
 // Attr implements [backends.FileSystem].
 func (m *fileSystem) Attr(_ context.Context, n backends.Node) (backends.Attr, error) {
-	t, err := m.own(n)
+	t, err := m.tree.Own(n)
 	if err != nil {
 		return backends.Attr{}, err
 	}
@@ -92,7 +83,7 @@ func (m *fileSystem) Attr(_ context.Context, n backends.Node) (backends.Attr, er
 
 // SetAttr implements [backends.FileSystem].
 func (m *fileSystem) SetAttr(_ context.Context, n backends.Node, c backends.AttrChange) (backends.Attr, error) {
-	t, err := m.own(n)
+	t, err := m.tree.Own(n)
 	if err != nil {
 		return backends.Attr{}, err
 	}
@@ -127,7 +118,7 @@ func (m *fileSystem) SetAttr(_ context.Context, n backends.Node, c backends.Attr
 
 // ReadDir implements [backends.FileSystem].
 func (m *fileSystem) ReadDir(_ context.Context, dir backends.Node) ([]backends.DirEntry, error) {
-	t, err := m.own(dir)
+	t, err := m.tree.Own(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +127,7 @@ func (m *fileSystem) ReadDir(_ context.Context, dir backends.Node) ([]backends.D
 
 // Open implements [backends.FileSystem].
 func (m *fileSystem) Open(_ context.Context, n backends.Node, flags int) (backends.File, error) {
-	t, err := m.own(n)
+	t, err := m.tree.Own(n)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +154,7 @@ func (m *fileSystem) Create(_ context.Context, parent backends.Node, name string
 	fail := func(err error) (backends.Node, backends.Attr, backends.File, error) {
 		return nil, backends.Attr{}, nil, err
 	}
-	dir, err := m.own(parent)
+	dir, err := m.tree.Own(parent)
 	if err != nil {
 		return fail(err)
 	}
@@ -208,7 +199,7 @@ func (m *fileSystem) Mknod(_ context.Context, parent backends.Node, name string,
 }
 
 func (m *fileSystem) insert(parent backends.Node, name string, n *tree.Node) (backends.Node, backends.Attr, error) {
-	dir, err := m.own(parent)
+	dir, err := m.tree.Own(parent)
 	if err == nil {
 		err = m.tree.Insert(dir, name, n)
 	}
@@ -233,7 +224,7 @@ func (m *fileSystem) Symlink(_ context.Context, parent backends.Node, name, targ
 
 // Readlink implements [backends.Symlinker].
 func (m *fileSystem) Readlink(_ context.Context, n backends.Node) (string, error) {
-	t, err := m.own(n)
+	t, err := m.tree.Own(n)
 	if err != nil {
 		return "", err
 	}
@@ -242,11 +233,11 @@ func (m *fileSystem) Readlink(_ context.Context, n backends.Node) (string, error
 
 // Link implements [backends.Linker].
 func (m *fileSystem) Link(_ context.Context, n, newParent backends.Node, newName string) (backends.Attr, error) {
-	t, err := m.own(n)
+	t, err := m.tree.Own(n)
 	if err != nil {
 		return backends.Attr{}, err
 	}
-	dir, err := m.own(newParent)
+	dir, err := m.tree.Own(newParent)
 	if err != nil {
 		return backends.Attr{}, err
 	}
@@ -258,7 +249,7 @@ func (m *fileSystem) Link(_ context.Context, n, newParent backends.Node, newName
 
 // Unlink implements [backends.FileSystem].
 func (m *fileSystem) Unlink(_ context.Context, parent backends.Node, name string) error {
-	dir, err := m.own(parent)
+	dir, err := m.tree.Own(parent)
 	if err != nil {
 		return err
 	}
@@ -271,7 +262,7 @@ func (m *fileSystem) Unlink(_ context.Context, parent backends.Node, name string
 
 // Rmdir implements [backends.FileSystem].
 func (m *fileSystem) Rmdir(_ context.Context, parent backends.Node, name string) error {
-	dir, err := m.own(parent)
+	dir, err := m.tree.Own(parent)
 	if err != nil {
 		return err
 	}
@@ -284,11 +275,11 @@ func (m *fileSystem) Rmdir(_ context.Context, parent backends.Node, name string)
 
 // Rename implements [backends.FileSystem].
 func (m *fileSystem) Rename(_ context.Context, oldParent backends.Node, oldName string, newParent backends.Node, newName string, flags backends.RenameFlags) error {
-	from, err := m.own(oldParent)
+	from, err := m.tree.Own(oldParent)
 	if err != nil {
 		return err
 	}
-	to, err := m.own(newParent)
+	to, err := m.tree.Own(newParent)
 	if err != nil {
 		return err
 	}
@@ -315,7 +306,7 @@ func (m *fileSystem) Forget(n backends.Node) {
 
 // GetXattr implements [backends.Xattrer].
 func (m *fileSystem) GetXattr(_ context.Context, n backends.Node, name string) ([]byte, error) {
-	t, err := m.own(n)
+	t, err := m.tree.Own(n)
 	if err != nil {
 		return nil, err
 	}
@@ -324,7 +315,7 @@ func (m *fileSystem) GetXattr(_ context.Context, n backends.Node, name string) (
 
 // SetXattr implements [backends.Xattrer].
 func (m *fileSystem) SetXattr(_ context.Context, n backends.Node, name string, value []byte, flags backends.XattrFlags) error {
-	t, err := m.own(n)
+	t, err := m.tree.Own(n)
 	if err != nil {
 		return err
 	}
@@ -340,7 +331,7 @@ func (m *fileSystem) SetXattr(_ context.Context, n backends.Node, name string, v
 
 // ListXattr implements [backends.Xattrer].
 func (m *fileSystem) ListXattr(_ context.Context, n backends.Node) ([]string, error) {
-	t, err := m.own(n)
+	t, err := m.tree.Own(n)
 	if err != nil {
 		return nil, err
 	}
@@ -349,7 +340,7 @@ func (m *fileSystem) ListXattr(_ context.Context, n backends.Node) ([]string, er
 
 // RemoveXattr implements [backends.Xattrer].
 func (m *fileSystem) RemoveXattr(_ context.Context, n backends.Node, name string) error {
-	t, err := m.own(n)
+	t, err := m.tree.Own(n)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ type Node struct {
 	// not changed afterwards.
 	Data any
 
+	tree *Tree // that it was made by
 	id   uint64
 	kind fs.FileMode // type bits; never change
 

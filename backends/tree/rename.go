@@ -53,6 +53,10 @@ func (t *Tree) checkRename(oldDir *Node, oldName string, dir *Node, name string,
 	if n.IsDir() && n.contains(dir) {
 		return Move{}, fs.ErrInvalid
 	}
+	if target != nil && flags == 0 && target.IsDir() && target.contains(oldDir) {
+		// The target has at least the source in it, whatever the source is.
+		return Move{}, backends.ErrNotEmpty
+	}
 	m := Move{Node: n, Target: target}
 	switch {
 	case flags == backends.RenameExchange:

@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"errors"
 	"io/fs"
 	"slices"
 	"strings"
@@ -36,6 +37,15 @@ func New(a backends.CreateAttr, data any) *Tree {
 // Root returns the root directory.
 func (t *Tree) Root() *Node { return t.root }
 
+// Own returns n as a node of t; any other is [errors.ErrUnsupported], which is
+// what a file system answers to nodes of others.
+func (t *Tree) Own(n backends.Node) (*Node, error) {
+	if own, ok := n.(*Node); ok && own.tree == t {
+		return own, nil
+	}
+	return nil, errors.ErrUnsupported
+}
+
 // Nodes returns the number of nodes that have a name.
 func (t *Tree) Nodes() int64 { return t.nodes.Load() }
 
@@ -43,6 +53,7 @@ func (t *Tree) Nodes() int64 { return t.nodes.Load() }
 func (t *Tree) NewNode(a backends.CreateAttr, data any) *Node {
 	n := &Node{
 		Data: data,
+		tree: t,
 		id:   t.lastID.Add(1),
 		kind: a.Mode & fs.ModeType,
 		perm: a.Mode &^ fs.ModeType,

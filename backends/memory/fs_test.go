@@ -1,0 +1,16 @@
+package memory_test
+
+import (
+	"testing"
+
+	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/backendtest"
+)
+
+func TestFileSystem(t *testing.T) {
+	for name, c := range kinds {
+		t.Run(name, func(t *testing.T) {
+			backendtest.FileSystem(t, func(t *testing.T) backends.FileSystem { return open(t, c).FileSystem() })
+		})
+	}
+}

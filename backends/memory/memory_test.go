@@ -1,0 +1,37 @@
+package memory_test
+
+import (
+	"testing"
+
+	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/backendtest"
+	"github.com/agentfs/agentfs/backends/memory"
+)
+
+// kinds are the two places where contents can be.
+var kinds = map[string]memory.Config{
+	"heap":  {NoTmpfs: true, Size: 1 << 30},
+	"tmpfs": {Size: 1 << 30},
+}
+
+func open(t *testing.T, c memory.Config) *memory.Store {
+	t.Helper()
+	s, err := memory.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func TestStore(t *testing.T) {
+	for name, c := range kinds {
+		t.Run(name, func(t *testing.T) {
+			backendtest.Store(t, func(t *testing.T) backends.Store { return open(t, c) })
+		})
+	}
+}
