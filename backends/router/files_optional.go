@@ -1,0 +1,137 @@
+package router
+
+import (
+	"context"
+	"io/fs"
+
+	"github.com/agentfs/agentfs/backends"
+)
+
+var (
+	_ backends.Xattrer        = (*files)(nil)
+	_ backends.DirSyncer      = (*files)(nil)
+	_ backends.ChangeNotifier = (*files)(nil)
+)
+
+// noXattrs reports whether err is that of at for a point without a directory
+// of its own, which has no attributes.
+func noXattrs(n backends.Node, err error) bool {
+	_, ok := n.(*point)
+	return ok && missing(err)
+}
+
+// GetXattr implements [backends.Xattrer].
+func (f *files) GetXattr(ctx context.Context, n backends.Node, name string) ([]byte, error) {
+	r, in, err := f.at(ctx, "getxattr", n)
+	if noXattrs(n, err) {
+		return nil, &fs.PathError{Op: "getxattr", Path: name, Err: backends.ErrNoXattr}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return backends.GetXattrAt(ctx, r.files, in, name)
+}
+
+// SetXattr implements [backends.Xattrer].
+func (f *files) SetXattr(ctx context.Context, n backends.Node, name string, value []byte, flags backends.XattrFlags) error {
+	r, in, err := f.real(ctx, "setxattr", n)
+	if err != nil {
+		return err
+	}
+	return backends.SetXattrAt(ctx, r.files, in, name, value, flags)
+}
+
+// ListXattr implements [backends.Xattrer].
+func (f *files) ListXattr(ctx context.Context, n backends.Node) ([]string, error) {
+	r, in, err := f.at(ctx, "listxattr", n)
+	if noXattrs(n, err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return backends.ListXattrAt(ctx, r.files, in)
+}
+
+// RemoveXattr implements [backends.Xattrer].
+func (f *files) RemoveXattr(ctx context.Context, n backends.Node, name string) error {
+	r, in, err := f.at(ctx, "removexattr", n)
+	if noXattrs(n, err) {
+		return &fs.PathError{Op: "removexattr", Path: name, Err: backends.ErrNoXattr}
+	}
+	if err != nil {
+		return err
+	}
+	return backends.RemoveXattrAt(ctx, r.files, in, name)
+}
+
+// SyncDir implements [backends.DirSyncer]. In a point it waits for all routes
+// at and below it, side by side.
+func (f *files) SyncDir(ctx context.Context, dir backends.Node) error {
+	p, ok := dir.(*point)
+	if !ok || p.owner != f.rt {
+		r, in, err := f.at(ctx, "fsync", dir)
+		if err != nil {
+			return err
+		}
+		return backends.SyncDirAt(ctx, r.files, in)
+	}
+	return each(p.routes(nil), func(r *route) error {
+		in := r.files.Root()
+		if r == p.r {
+			var err error
+			if in, _, err = p.find(ctx); err != nil {
+				if missing(err) {
+					return nil // nothing of r is there
+				}
+				return err
+			}
+		}
+		return backends.SyncDirAt(ctx, r.files, in)
+	})
+}
+
+// routes appends the routes that have something at or below p.
+func (p *point) routes(rs []*route) []*route {
+	if p.mount || len(rs) == 0 {
+		rs = append(rs, p.r)
+	}
+	for _, c := range p.order {
+		rs = c.routes(rs)
+	}
+	return rs
+}
+
+// OnChange implements [backends.ChangeNotifier] for the routes that do.
+func (f *files) OnChange(changed func(parent backends.Node, name string)) {
+	for _, r := range f.rt.routes {
+		if c, ok := r.files.(backends.ChangeNotifier); ok {
+			c.OnChange(func(parent backends.Node, name string) {
+				if n, visible := r.outer(parent, name); visible {
+					changed(n, name)
+				}
+			})
+		}
+	}
+}
+
+// outer returns the node that stands for the directory parent of r, and
+// whether the name in it is seen there at all.
+func (r *route) outer(parent backends.Node, name string) (backends.Node, bool) {
+	if parent == r.files.Root() {
+		return r.point, !r.point.shadows(name)
+	}
+	for _, p := range r.inside {
+		if dir := p.lastDir.Load(); dir != nil && *dir == parent {
+			return p, !p.shadows(name)
+		}
+	}
+	return node{parent, r}, true
+}
+
+// shadows reports whether another route's root hides what p's store has under
+// name.
+func (p *point) shadows(name string) bool {
+	c := p.children[name]
+	return c != nil && c.mount
+}
