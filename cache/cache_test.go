@@ -1,0 +1,72 @@
+package cache_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/backendtest"
+	"github.com/agentfs/agentfs/backends/memory"
+	"github.com/agentfs/agentfs/cache"
+)
+
+// plain hides all that a store can do beyond the six methods, as an author's
+// first backend would be.
+type plain struct{ backends.Store }
+
+func newMemory(t *testing.T) *memory.Store {
+	t.Helper()
+	m, err := memory.New(memory.Config{NoTmpfs: true, Size: 1 << 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+func newCache(t *testing.T, s backends.Store, c cache.Config) *cache.FS {
+	t.Helper()
+	if c.Dir == "" {
+		c.Dir = t.TempDir()
+	}
+	c.Identity = "test:" + t.Name()
+	f, err := cache.New(t.Context(), s, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := f.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+// missing are the parts of the suite that this storey of the cache has nothing
+// for.
+var missing = []backendtest.Exception{
+	{Test: "Rename/Exchange", Reason: "an object store has no moment in which two names change"},
+	{Test: "Link", Reason: "an object has one name"},
+	{Test: "Symlink", Reason: "the store has no symbolic links"},
+	{Test: "Mknod", Reason: "an object is a regular file"},
+	{Test: "Xattr", Reason: "an object has no place for attributes that a listing would show"},
+}
+
+// TestFileSystem runs the conformance suite with answers that are believed
+// and with answers that never are.
+func TestFileSystem(t *testing.T) {
+	for name, ttl := range map[string]time.Duration{"ttl=5s": 5 * time.Second, "ttl=0": 0} {
+		t.Run(name, func(t *testing.T) {
+			backendtest.FileSystem(t, func(t *testing.T) backends.FileSystem {
+				return newCache(t, plain{newMemory(t)}, cache.Config{TTL: ttl})
+			}, missing...)
+		})
+	}
+}

@@ -1,0 +1,118 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/agentfs/agentfs/backends"
+)
+
+// Conflict is one case in which the store held another content than the one
+// that a change of this machine derives from.
+type Conflict struct {
+	Name string    `json:"name"`
+	Ours string    `json:"ours"` // the name under which this machine's content is now
+	Time time.Time `json:"time"`
+}
+
+// conflict gives way: the store's version keeps the name, and f moves beside
+// it, open handles and all. The error says so; it matches ErrChanged.
+func (c *FS) conflict(ctx context.Context, f *file) error {
+	c.names.RLock()
+	defer c.names.RUnlock()
+	p, name, ok := c.tree.Where(f.node)
+	if !ok {
+		return nil
+	}
+	d := dirOf(p)
+	d.op.Lock()
+	defer d.op.Unlock()
+	f.up.Lock()
+	defer f.up.Unlock()
+	if now, n, ok := c.tree.Where(f.node); !ok || now != p || n != name {
+		return backends.ErrChanged // it moved meanwhile; the next close will tell
+	}
+	from, err := c.path(p, name)
+	if err != nil {
+		return err
+	}
+	for attempt := range 10 {
+		ours := conflictName(name, time.Now(), attempt)
+		to, err := c.checkNew(p, ours)
+		if err != nil {
+			return fmt.Errorf("%s: changed elsewhere, and no name beside it can be had: %w", from, err)
+		}
+		d.begin(name)
+		d.begin(ours)
+		err = c.stepAside(ctx, f, to)
+		if err == nil {
+			_, err = c.tree.Rename(p, name, p, ours, backends.RenameNoReplace)
+		}
+		d.end(ours)
+		d.end(name)
+		if errors.Is(err, fs.ErrExist) || errors.Is(err, backends.ErrChanged) {
+			continue // that name is taken too
+		}
+		if err != nil {
+			return err
+		}
+		c.forgetName(p, name)
+		c.changed(p, name)
+		c.changed(p, ours)
+		c.mu.Lock()
+		c.conflicts = append(c.conflicts, Conflict{Name: from, Ours: to, Time: time.Now()})
+		c.mu.Unlock()
+		c.log.Warn("changed elsewhere meanwhile; this machine's content is beside it", "name", from, "ours", to)
+		return fmt.Errorf("%s: this machine's content is now in %s: %w", from, to, backends.ErrChanged)
+	}
+	return fmt.Errorf("%s: changed elsewhere, and every name beside it is taken: %w", from, backends.ErrChanged)
+}
+
+// stepAside uploads f under a name that nobody has. f.up is held.
+func (c *FS) stepAside(ctx context.Context, f *file, to string) error {
+	f.mu.Lock()
+	content := f.content()
+	content.use()
+	f.mu.Unlock()
+	defer content.done()
+	// What is only in the version that was replaced can be had no more; then
+	// this fails, and the content waits here.
+	if err := content.fetchAll(ctx); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	base, replaces := f.base, f.replaces
+	f.base, f.replaces = nil, ""
+	f.mu.Unlock()
+	err := c.uploadTo(ctx, f, to)
+	if err != nil {
+		f.mu.Lock()
+		f.base, f.replaces = base, replaces
+		f.mu.Unlock()
+	}
+	return err
+}
+
+// conflictName returns NAME.conflict-HOST-TIME, cut to what a name may have.
+func conflictName(name string, t time.Time, attempt int) string {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "unknown"
+	}
+	host, _, _ = strings.Cut(host, ".")
+	suffix := fmt.Sprintf(".conflict-%.32s-%s", strings.ReplaceAll(host, "/", "_"), t.UTC().Format("20060102T150405.000"))
+	if attempt > 0 {
+		suffix += fmt.Sprintf("-%d", attempt)
+	}
+	name = path.Base(name)
+	if over := len(name) + len(suffix) - backends.MaxNameLen; over > 0 {
+		name = strings.ToValidUTF8(name[:len(name)-over], "")
+	}
+	return name + suffix
+}

@@ -1,0 +1,83 @@
+package cache
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/agentfs/agentfs/backends/tree"
+)
+
+// dir is what the cache knows of a directory beside its children.
+type dir struct {
+	// op is held while names in the directory are changed, the store's answer
+	// included.
+	op sync.Mutex
+
+	mu sync.Mutex
+	// listed is when a complete listing was asked for that has been merged;
+	// zero if never. big says that a listing was given up because the
+	// directory is large.
+	listed time.Time
+	big    bool
+	// seen is when the store last confirmed that the directory is there.
+	seen time.Time
+	// absent has names that the store said don't exist, and when it was asked.
+	absent map[string]time.Time
+	// changing has the names that operations of this machine are changing now
+	// (counted), and changed when they last did: what the store answered to a
+	// question asked earlier doesn't count for them.
+	changing map[string]int
+	changed  map[string]time.Time
+	// lone is when a single name was last asked for: the second within a
+	// second makes a listing worth while.
+	lone time.Time
+}
+
+func dirOf(n *tree.Node) *dir { return n.Data.(*dir) }
+
+// begin says that name is going to be changed by this machine.
+func (d *dir) begin(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.changing == nil {
+		d.changing = map[string]int{}
+	}
+	d.changing[name]++
+}
+
+// end says that the change of name is over.
+func (d *dir) end(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.changing[name]--; d.changing[name] <= 0 {
+		delete(d.changing, name)
+	}
+	now := time.Now()
+	if d.changed == nil {
+		d.changed = map[string]time.Time{}
+	}
+	d.changed[name] = now
+	delete(d.absent, name)
+	if len(d.changed) > 1024 {
+		// Older than any question that can still be on its way.
+		for k, t := range d.changed {
+			if now.Sub(t) > 2*storeTimeout {
+				delete(d.changed, k)
+			}
+		}
+	}
+}
+
+// oursSince reports whether what the store was asked at t says nothing about
+// name, because this machine has changed it since. d.mu is held.
+func (d *dir) oursSince(name string, t time.Time) bool {
+	return d.changing[name] > 0 || !d.changed[name].Before(t)
+}
+
+// storeTimeout bounds what the cache asks the store on its own account, such
+// as a fetch that several readers wait for.
+const storeTimeout = 2 * time.Minute
+
+// errBig says that a listing was given up because the directory is large.
+var errBig = errors.New("directory too large to list for a lookup")

@@ -1,0 +1,320 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/tree"
+)
+
+// stored is a version of a file that the store has, or had.
+type stored struct {
+	version backends.Version
+	size    int64
+}
+
+// file is what the cache knows of a regular file: its two states are base,
+// what the store has, and c, what is here.
+type file struct {
+	fs   *FS
+	node *tree.Node
+
+	// up is held during an upload, a removal and a rename.
+	up sync.Mutex
+
+	mu sync.Mutex
+	// base is what the store has under the file's name, nil while it has
+	// nothing of this file.
+	base *stored
+	// replaces is the version that the file's name holds in the store although
+	// it is of another file: this one was renamed over it and is still to be
+	// uploaded.
+	replaces backends.Version
+	c        *content // nil until somebody opens or changes the file
+	// change counts changes, sent is the change up to which the store has
+	// them. They differ while there is something to upload.
+	change, sent uint64
+	handles      int
+	seen         time.Time // when the store last confirmed base
+	failed       error     // of the last upload
+	gone         bool      // no name leads here any more
+}
+
+// changedLocked reports whether there is something to upload. f.mu is held.
+func (f *file) changedLocked() bool { return f.change != f.sent }
+
+// localLocked reports whether the store's word about the name does not count:
+// it is of this machine's making and not there yet. f.mu is held.
+func (f *file) localLocked() bool { return f.base == nil || f.changedLocked() }
+
+// content returns the file's content, made if need be. f.mu is held.
+func (f *file) content() *content {
+	if f.c == nil {
+		var size int64
+		if f.base != nil {
+			size = f.base.size
+		}
+		f.c = newContent(f.fs.room, f.node.ID(), size, f.fetchFrom(f.base))
+	}
+	return f.c
+}
+
+// fetchFrom returns the function that reads ranges of version b.
+//
+// It takes no lock on names, since whoever holds one may be waiting for the
+// bytes. Instead, a rename moves the name here after the new object is there
+// and before the old one goes, so that a fetch which misses has only to look
+// whether the name or the version is another one by now.
+func (f *file) fetchFrom(b *stored) func(context.Context, []byte, int64) error {
+	return func(ctx context.Context, p []byte, off int64) error {
+		if b == nil {
+			return backends.ErrChanged
+		}
+		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		name, version, err := f.where(b)
+		for err == nil {
+			err = f.fs.readRange(ctx, name, version, p, off)
+			if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, backends.ErrChanged) {
+				return err
+			}
+			nameNow, versionNow, gone := f.where(b)
+			if gone == nil && nameNow == name && versionNow == version {
+				return fmt.Errorf("%s: the version that was open is gone from the store: %w", name, backends.ErrChanged)
+			}
+			name, version, err = nameNow, versionNow, gone
+		}
+		return err
+	}
+}
+
+// where returns the name and version under which the store has b.
+func (f *file) where(b *stored) (string, backends.Version, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	name, ok := f.fs.tree.Path(f.node)
+	if !ok {
+		return "", "", fmt.Errorf("the version that was open is gone from the store: %w", backends.ErrChanged)
+	}
+	return name, b.version, nil
+}
+
+// readRange reads len(p) bytes of one version from the store.
+func (c *FS) readRange(ctx context.Context, name string, version backends.Version, p []byte, off int64) error {
+	r, _, err := c.store.Open(ctx, name, backends.Range{Off: off, Len: int64(len(p))}, backends.If{Match: version})
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = io.ReadFull(r, p)
+	if errors.Is(err, io.EOF) {
+		// Not the end of the file: the object is shorter than the store said.
+		err = fmt.Errorf("%s: the store sent less than it announced: %w", name, io.ErrUnexpectedEOF)
+	}
+	return err
+}
+
+// touch records a change of content.
+func (f *file) touch() {
+	f.mu.Lock()
+	f.change++
+	f.mu.Unlock()
+	f.node.Touch(time.Now())
+	f.fs.await(f)
+}
+
+func (f *file) size() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sizeLocked()
+}
+
+func (f *file) sizeLocked() int64 {
+	switch {
+	case f.c != nil:
+		return f.c.size()
+	case f.base != nil:
+		return f.base.size
+	}
+	return 0
+}
+
+// open adds a handle.
+func (f *file) open(ctx context.Context, flags int) (*handle, error) {
+	f.mu.Lock()
+	if f.gone && f.handles == 0 {
+		f.mu.Unlock()
+		return nil, backends.ErrChanged
+	}
+	c := f.content()
+	f.handles++
+	c.use()
+	f.mu.Unlock()
+	h := &handle{f: f, c: c, write: flags&(os.O_WRONLY|os.O_RDWR) != 0}
+	if flags&os.O_TRUNC != 0 {
+		if err := f.truncate(ctx, 0); err != nil {
+			_ = h.Close(ctx)
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+// truncate changes the size.
+func (f *file) truncate(ctx context.Context, size int64) error {
+	f.mu.Lock()
+	if f.gone && f.handles == 0 {
+		f.mu.Unlock()
+		return backends.ErrChanged
+	}
+	c := f.content()
+	same := c.size() == size
+	c.use()
+	f.mu.Unlock()
+	defer c.done()
+	if same {
+		f.node.Touch(time.Now())
+		return nil
+	}
+	if err := c.truncate(ctx, size); err != nil {
+		return err
+	}
+	f.touch()
+	return nil
+}
+
+// evict frees the local bytes if the store has them, and returns how many.
+func (f *file) evict() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.c == nil || f.handles > 0 || f.gone || f.localLocked() {
+		return 0
+	}
+	c := f.c
+	freed := c.charged
+	if !c.evictClean() {
+		return 0
+	}
+	return freed
+}
+
+// detach is called when the last name is gone: a content that nobody has open
+// goes too.
+func (f *file) detach() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.gone = true
+	f.sent = f.change // there is no name to upload it to
+	f.dropLocked()
+	f.fs.settled(f)
+}
+
+func (f *file) dropLocked() {
+	if f.gone && f.handles == 0 && f.c != nil {
+		f.c.free()
+	}
+}
+
+// handle is an open file.
+type handle struct {
+	f     *file
+	c     *content
+	write bool
+}
+
+var (
+	_ backends.File       = (*handle)(nil)
+	_ backends.Allocator  = (*handle)(nil)
+	_ backends.Seeker     = (*handle)(nil)
+	_ backends.PageCacher = (*handle)(nil)
+)
+
+// ReadAt implements [backends.File].
+func (h *handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	return h.c.readAt(ctx, p, off)
+}
+
+// WriteAt implements [backends.File].
+func (h *handle) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {
+	n, err := h.c.writeAt(ctx, p, off)
+	if n > 0 {
+		h.f.touch()
+	}
+	return n, err
+}
+
+// Flush implements [backends.File]: with durability=close the store has the
+// content when close(2) returns.
+func (h *handle) Flush(ctx context.Context) error {
+	if !h.write {
+		return nil
+	}
+	return h.f.fs.upload(ctx, h.f)
+}
+
+// Sync implements [backends.File].
+func (h *handle) Sync(ctx context.Context) error { return h.f.fs.upload(ctx, h.f) }
+
+// Close implements [backends.File].
+func (h *handle) Close(ctx context.Context) error {
+	var err error
+	if h.write {
+		// Writes through a mapping may come after the last close(2).
+		err = h.f.fs.upload(ctx, h.f)
+	}
+	h.c.done()
+	h.f.mu.Lock()
+	h.f.handles--
+	h.f.dropLocked()
+	idle := h.f.handles == 0 && !h.f.gone
+	h.f.mu.Unlock()
+	if idle {
+		h.f.fs.rest(h.f)
+	}
+	return err
+}
+
+// Allocate implements [backends.Allocator]. Space can't be reserved in a
+// store: what is promised is the size.
+func (h *handle) Allocate(ctx context.Context, off, length int64, mode uint32) error {
+	if off < 0 || length <= 0 {
+		return fs.ErrInvalid
+	}
+	keep := mode&unix.FALLOC_FL_KEEP_SIZE != 0
+	switch mode &^ unix.FALLOC_FL_KEEP_SIZE {
+	case 0:
+	case unix.FALLOC_FL_PUNCH_HOLE, unix.FALLOC_FL_ZERO_RANGE:
+		if mode&unix.FALLOC_FL_PUNCH_HOLE != 0 && !keep {
+			return errors.ErrUnsupported
+		}
+		if err := h.c.punch(ctx, off, off+length); err != nil {
+			return err
+		}
+		h.f.touch()
+	default:
+		return errors.ErrUnsupported
+	}
+	if end := off + length; !keep && end > h.f.size() {
+		return h.f.truncate(ctx, end)
+	}
+	return nil
+}
+
+// SeekData implements [backends.Seeker].
+func (h *handle) SeekData(_ context.Context, off int64) (int64, error) { return h.c.seek(off, false) }
+
+// SeekHole implements [backends.Seeker].
+func (h *handle) SeekHole(_ context.Context, off int64) (int64, error) { return h.c.seek(off, true) }
+
+// KeepPages implements [backends.PageCacher]: a node's content changes only
+// through the kernel, because a version from elsewhere gets a new node.
+func (h *handle) KeepPages() bool { return true }

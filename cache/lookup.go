@@ -1,0 +1,260 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/tree"
+)
+
+// How long an answer is believed.
+//
+// A name is taken from the tree while the store confirmed it less than the ttl
+// ago, by a listing of its directory or by itself. After that the store is
+// asked: for the one name, or, when it is the second within a second and the
+// directory is small, for the whole directory in one listing. A directory on
+// the way to a name is believed longer (dirTrust ttls): if a file below it is
+// there, so is the directory, and if not, asking for the file says so as
+// well.
+const dirTrust = 12
+
+// smallDir is the number of entries up to which a lookup may list the whole
+// directory: one page of S3.
+const smallDir = 1000
+
+// fresh reports whether what the store said at t is believed now.
+func (c *FS) fresh(t time.Time) bool {
+	return !t.IsZero() && time.Since(t) < c.cfg.TTL
+}
+
+// left returns how long what the store said at t may still be believed.
+func (c *FS) left(t time.Time) time.Duration {
+	return max(0, c.cfg.TTL-time.Since(t))
+}
+
+// Lookup implements [backends.FileSystem].
+func (c *FS) Lookup(ctx context.Context, parent backends.Node, name string) (backends.Node, backends.Attr, error) {
+	p, err := c.ownDir(parent)
+	if err != nil {
+		return nil, backends.Attr{}, err
+	}
+	n, err := c.lookup(ctx, p, name)
+	if err != nil {
+		return nil, backends.Attr{}, err
+	}
+	return n, c.attr(n), nil
+}
+
+// lookup returns the child of p called name, asking the store if need be.
+func (c *FS) lookup(ctx context.Context, p *tree.Node, name string) (*tree.Node, error) {
+	if err := tree.CheckName(name); err != nil {
+		return nil, err
+	}
+	if n, err, known := c.known(p, name); known {
+		return n, err
+	}
+	if err := c.ask(ctx, p, name); err != nil {
+		return nil, err
+	}
+	// What the answer said is in the tree now, whatever its age: with a ttl
+	// of 0 it would be too old at once.
+	return c.tree.Lookup(p, name)
+}
+
+// known returns what the tree says of name, if that can be believed.
+func (c *FS) known(p *tree.Node, name string) (*tree.Node, error, bool) {
+	d := dirOf(p)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n, err := c.tree.Lookup(p, name)
+	if err == nil {
+		return n, nil, d.changing[name] > 0 || c.confirmed(d, n)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err, true
+	}
+	if d.changing[name] > 0 {
+		return nil, err, true
+	}
+	t := d.absent[name]
+	if d.listed.After(t) {
+		t = d.listed
+	}
+	if own := d.changed[name]; own.After(t) {
+		t = own // removed by this machine
+	}
+	return nil, err, c.fresh(t)
+}
+
+// confirmed reports whether n, a child of the directory of d, can be believed
+// to be there as it is. d.mu is held.
+func (c *FS) confirmed(d *dir, n *tree.Node) bool {
+	switch x := n.Data.(type) {
+	case *file:
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		return x.localLocked() || c.fresh(x.seen) || c.fresh(d.listed)
+	case *dir:
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		t := x.seen
+		if x.listed.After(t) {
+			t = x.listed
+		}
+		if d.listed.After(t) {
+			t = d.listed
+		}
+		return !t.IsZero() && time.Since(t) < dirTrust*c.cfg.TTL
+	}
+	return c.fresh(d.listed)
+}
+
+// ask asks the store about name in p and merges what it says. Several that
+// ask the same share one question.
+func (c *FS) ask(ctx context.Context, p *tree.Node, name string) error {
+	d := dirOf(p)
+	d.mu.Lock()
+	list := time.Since(d.lone) < time.Second && !d.big && c.cfg.TTL > 0
+	d.lone = time.Now()
+	d.mu.Unlock()
+	if list {
+		err := c.list(ctx, p, smallDir)
+		if !errors.Is(err, errBig) {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // the directory is gone: so is the name
+			}
+			return err
+		}
+	}
+	path, err := c.path(p, name)
+	if err != nil {
+		return err
+	}
+	if err := backends.ValidName(c.store, path); err != nil {
+		// The store can't have it.
+		return fs.ErrNotExist
+	}
+	return c.share(ctx, "stat\x00"+path, func(ctx context.Context) error {
+		t := time.Now()
+		e, err := c.store.Stat(ctx, path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		var found *backends.Entry
+		if err == nil {
+			found = &e
+		}
+		m := merging{c: c, dir: p, asked: t}
+		return m.one(ctx, name, found)
+	})
+}
+
+// share runs f once for all that ask under the same key at the same time. It
+// belongs to none of them: f goes on if one gives up waiting.
+func (c *FS) share(ctx context.Context, key string, f func(context.Context) error) error {
+	done := c.asking.DoChan(key, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+		defer cancel()
+		return nil, f(ctx)
+	})
+	select {
+	case r := <-done:
+		return r.Err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// ReadDir implements [backends.FileSystem].
+func (c *FS) ReadDir(ctx context.Context, n backends.Node) ([]backends.DirEntry, error) {
+	p, err := c.ownDir(n)
+	if err != nil {
+		return nil, err
+	}
+	d := dirOf(p)
+	d.mu.Lock()
+	fresh := c.fresh(d.listed)
+	d.mu.Unlock()
+	if !fresh {
+		if err := c.list(ctx, p, 0); err != nil {
+			return nil, err
+		}
+	}
+	return c.tree.ReadDir(p)
+}
+
+// list lists p and merges the listing. With a limit it gives up with errBig
+// when there are more entries than that.
+func (c *FS) list(ctx context.Context, p *tree.Node, limit int) error {
+	path, ok := c.tree.Path(p)
+	if !ok {
+		// Removed, and still open: nothing is in it.
+		return nil
+	}
+	key := "list\x00"
+	if limit > 0 {
+		key = "small\x00"
+	}
+	return c.share(ctx, key+path, func(ctx context.Context) error {
+		m := merging{c: c, dir: p, asked: time.Now()}
+		var all []backends.Entry
+		for e, err := range c.store.List(ctx, path, "") {
+			if err != nil {
+				return c.listFailed(p, err)
+			}
+			all = append(all, e)
+			if limit > 0 && len(all) > limit {
+				d := dirOf(p)
+				d.mu.Lock()
+				d.big = true
+				d.mu.Unlock()
+				return errBig
+			}
+		}
+		return m.all(ctx, all)
+	})
+}
+
+// listFailed sorts out what a failed listing means: a directory that exists
+// only here so far is not missing.
+func (c *FS) listFailed(p *tree.Node, err error) error {
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, backends.ErrNotDir) {
+		return err
+	}
+	if c.tree.Len(p) > 0 && c.anyLocal(p) {
+		return nil
+	}
+	if p == c.tree.Root() {
+		return err
+	}
+	if parent, name, ok := c.tree.Where(p); ok {
+		m := merging{c: c, dir: parent, asked: time.Now()}
+		d := dirOf(parent)
+		d.mu.Lock()
+		ours := d.changing[name] > 0
+		d.mu.Unlock()
+		if !ours {
+			m.drop(name, p)
+		}
+	}
+	return fs.ErrNotExist
+}
+
+// anyLocal reports whether something below n is not in the store yet.
+func (c *FS) anyLocal(n *tree.Node) bool {
+	local := false
+	c.tree.Children(n, func(_ string, child *tree.Node) {
+		switch x := child.Data.(type) {
+		case *file:
+			x.mu.Lock()
+			local = local || x.localLocked()
+			x.mu.Unlock()
+		case *dir:
+			local = local || c.anyLocal(child)
+		}
+	})
+	return local
+}

@@ -1,0 +1,178 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/tree"
+)
+
+// await puts f among those that wait to be uploaded.
+func (c *FS) await(f *file) {
+	c.mu.Lock()
+	c.pending[f] = struct{}{}
+	c.mu.Unlock()
+}
+
+// settled takes f from those that wait.
+func (c *FS) settled(f *file) {
+	c.mu.Lock()
+	delete(c.pending, f)
+	c.mu.Unlock()
+}
+
+// waiting returns the files that wait to be uploaded.
+func (c *FS) waiting() []*file {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := make([]*file, 0, len(c.pending))
+	for f := range c.pending {
+		all = append(all, f)
+	}
+	return all
+}
+
+// upload brings what f has that the store has not to the store, and returns
+// when it is there. A file without a name has nowhere to go, and is fine.
+func (c *FS) upload(ctx context.Context, f *file) error {
+	f.mu.Lock()
+	clean := !f.changedLocked()
+	f.mu.Unlock()
+	if clean {
+		return nil
+	}
+	c.names.RLock()
+	f.up.Lock()
+	path, ok := c.tree.Path(f.node)
+	if !ok {
+		f.up.Unlock()
+		c.names.RUnlock()
+		return nil
+	}
+	err := c.uploadTo(ctx, f, path)
+	f.up.Unlock()
+	c.names.RUnlock()
+	if errors.Is(err, backends.ErrChanged) || errors.Is(err, fs.ErrExist) {
+		return c.conflict(ctx, f)
+	}
+	return err
+}
+
+// uploadTo puts f's content under path, which is its name or is going to be.
+// f.up is held, and names for reading.
+func (c *FS) uploadTo(ctx context.Context, f *file, path string) error {
+	f.mu.Lock()
+	if !f.changedLocked() {
+		f.mu.Unlock()
+		return nil
+	}
+	content := f.content()
+	content.use()
+	f.mu.Unlock()
+	defer content.done()
+
+	parent, name, _ := c.tree.Where(f.node)
+	if parent != nil {
+		d := dirOf(parent)
+		d.begin(name)
+		defer d.end(name)
+	}
+
+	// Frozen first, counted then: a write in between is sent now and once
+	// more, but never left out.
+	thaw := content.freeze()
+	defer thaw()
+	f.mu.Lock()
+	change := f.change
+	cond := backends.If{Match: f.replaces}
+	if f.base != nil {
+		cond.Match = f.base.version
+	}
+	cond.Absent = cond.Match == ""
+	f.mu.Unlock()
+
+	size := content.size()
+	body := io.NewSectionReader(bytesOf{ctx, content}, 0, size)
+	e, err := c.store.Put(ctx, path, body, backends.PutOptions{If: cond, Attr: c.putAttr(f.node)})
+
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failed = err
+	if err != nil {
+		return err
+	}
+	f.storedAs(e, change)
+	return nil
+}
+
+// storedAs says that the store has f's content of that change as e. f.mu is
+// held.
+func (f *file) storedAs(e backends.Entry, change uint64) {
+	f.base = &stored{version: e.Version, size: e.Size}
+	f.replaces = ""
+	f.failed = nil
+	f.seen = time.Now()
+	if f.c != nil {
+		f.c.settle(f.fetchFrom(f.base))
+	}
+	f.sent = change
+	if !f.changedLocked() {
+		f.fs.settled(f)
+	}
+}
+
+// SyncDir implements [backends.DirSyncer]: everything below dir is uploaded.
+func (c *FS) SyncDir(ctx context.Context, n backends.Node) error {
+	top, err := c.ownDir(n)
+	if err != nil {
+		return err
+	}
+	return c.uploadAll(ctx, func(f *file) bool { return c.below(f.node, top) })
+}
+
+// below reports whether n lies below top.
+func (c *FS) below(n, top *tree.Node) bool {
+	for {
+		if n == top {
+			return true
+		}
+		p, _, ok := c.tree.Where(n)
+		if !ok || p == n {
+			return false
+		}
+		n = p
+	}
+}
+
+// uploadParallel is how many uploads a barrier runs at once.
+const uploadParallel = 64
+
+// uploadAll uploads what waits and is wanted. It goes on after an error and
+// returns all of them.
+func (c *FS) uploadAll(ctx context.Context, want func(*file) bool) error {
+	var g errgroup.Group
+	g.SetLimit(uploadParallel)
+	all := c.waiting()
+	errs := make([]error, len(all))
+	for i, f := range all {
+		if !want(f) {
+			continue
+		}
+		g.Go(func() error {
+			if err := c.upload(ctx, f); err != nil {
+				name, _ := c.tree.Path(f.node)
+				errs[i] = fmt.Errorf("upload of %s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // the errors are in errs
+	return errors.Join(errs...)
+}
