@@ -63,6 +63,12 @@ type FS struct {
 
 	asking singleflight.Group // lookups and listings on their way
 
+	// moving is held for writing while a directory gets its new place in the
+	// tree, for reading while an answer of the store is merged; moves counts
+	// the former. See merging.
+	moving sync.RWMutex
+	moves  uint64
+
 	mu        sync.Mutex
 	pending   map[*file]struct{} // changed and not in the store
 	conflicts []Conflict

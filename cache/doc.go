@@ -18,6 +18,7 @@
 //	dir.op        operations that change names in one directory; two of them in
 //	              the order of the nodes' ids
 //	file.up       one upload, removal or rename of this file at a time
+//	FS.moving     merging what the store said, against moves of directories
 //	dir.mu        what is known of a directory, and merging what the store said
 //	file.mu       a file's state
 //	content.mu    a content's extents

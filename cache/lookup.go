@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"time"
 
@@ -56,12 +57,24 @@ func (c *FS) lookup(ctx context.Context, p *tree.Node, name string) (*tree.Node,
 	if n, err, known := c.known(p, name); known {
 		return n, err
 	}
-	if err := c.ask(ctx, p, name); err != nil {
+	if err := again(func() error { return c.ask(ctx, p, name) }); err != nil {
 		return nil, err
 	}
 	// What the answer said is in the tree now, whatever its age: with a ttl
 	// of 0 it would be too old at once.
 	return c.tree.Lookup(p, name)
+}
+
+// again asks until no directory moves meanwhile. That it doesn't end would
+// take somebody who moves directories all the time, each in less than the
+// store takes to answer.
+func again(ask func() error) (err error) {
+	for range 100 {
+		if err = ask(); !errors.Is(err, errMoved) {
+			return err
+		}
+	}
+	return err
 }
 
 // known returns what the tree says of name, if that can be believed.
@@ -129,6 +142,7 @@ func (c *FS) ask(ctx context.Context, p *tree.Node, name string) error {
 			return err
 		}
 	}
+	m := c.merging(p)
 	path, err := c.path(p, name)
 	if err != nil {
 		return err
@@ -137,8 +151,7 @@ func (c *FS) ask(ctx context.Context, p *tree.Node, name string) error {
 		// The store can't have it.
 		return fs.ErrNotExist
 	}
-	return c.share(ctx, "stat\x00"+path, func(ctx context.Context) error {
-		t := time.Now()
+	return c.share(ctx, fmt.Sprint("stat ", p.ID(), " ", name), func(ctx context.Context) error {
 		e, err := c.store.Stat(ctx, path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -147,7 +160,6 @@ func (c *FS) ask(ctx context.Context, p *tree.Node, name string) error {
 		if err == nil {
 			found = &e
 		}
-		m := merging{c: c, dir: p, asked: t}
 		return m.one(ctx, name, found)
 	})
 }
@@ -179,7 +191,7 @@ func (c *FS) ReadDir(ctx context.Context, n backends.Node) ([]backends.DirEntry,
 	fresh := c.fresh(d.listed)
 	d.mu.Unlock()
 	if !fresh {
-		if err := c.list(ctx, p, 0); err != nil {
+		if err := again(func() error { return c.list(ctx, p, 0) }); err != nil {
 			return nil, err
 		}
 	}
@@ -189,21 +201,17 @@ func (c *FS) ReadDir(ctx context.Context, n backends.Node) ([]backends.DirEntry,
 // list lists p and merges the listing. With a limit it gives up with errBig
 // when there are more entries than that.
 func (c *FS) list(ctx context.Context, p *tree.Node, limit int) error {
+	m := c.merging(p)
 	path, ok := c.tree.Path(p)
 	if !ok {
 		// Removed, and still open: nothing is in it.
 		return nil
 	}
-	key := "list\x00"
-	if limit > 0 {
-		key = "small\x00"
-	}
-	return c.share(ctx, key+path, func(ctx context.Context) error {
-		m := merging{c: c, dir: p, asked: time.Now()}
+	return c.share(ctx, fmt.Sprint("list ", p.ID(), " ", limit), func(ctx context.Context) error {
 		var all []backends.Entry
 		for e, err := range c.store.List(ctx, path, "") {
 			if err != nil {
-				return c.listFailed(p, err)
+				return m.listFailed(err)
 			}
 			all = append(all, e)
 			if limit > 0 && len(all) > limit {
@@ -220,25 +228,30 @@ func (c *FS) list(ctx context.Context, p *tree.Node, limit int) error {
 
 // listFailed sorts out what a failed listing means: a directory that exists
 // only here so far is not missing.
-func (c *FS) listFailed(p *tree.Node, err error) error {
+func (m merging) listFailed(err error) error {
 	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, backends.ErrNotDir) {
 		return err
 	}
-	if c.tree.Len(p) > 0 && c.anyLocal(p) {
+	end, moved := m.begin()
+	if moved != nil {
+		return moved
+	}
+	defer end()
+	c, p := m.c, m.dir
+	if c.anyLocal(p) {
 		return nil
 	}
 	if p == c.tree.Root() {
 		return err
 	}
 	if parent, name, ok := c.tree.Where(p); ok {
-		m := merging{c: c, dir: parent, asked: time.Now()}
 		d := dirOf(parent)
 		d.mu.Lock()
-		ours := d.changing[name] > 0
-		d.mu.Unlock()
-		if !ours {
+		if !d.oursSince(name, m.asked) {
+			m.dir = parent
 			m.drop(name, p)
 		}
+		d.mu.Unlock()
 	}
 	return fs.ErrNotExist
 }

@@ -12,11 +12,36 @@ import (
 
 // merging brings an answer of the store into the tree. What this machine has
 // changed since the question was asked stays as it is, and so does what it
-// has not uploaded yet.
+// has not uploaded yet. A question is asked by path: when directories have
+// moved since, the answer may be about another one, and errMoved says to ask
+// again.
 type merging struct {
 	c     *FS
 	dir   *tree.Node
 	asked time.Time
+	moves uint64
+}
+
+// errMoved says that directories moved while the store was asked.
+var errMoved = errors.New("directories moved meanwhile")
+
+// merging returns what merges the answer to a question that is asked next
+// about dir. The path to ask by has to be taken from the tree after this.
+func (c *FS) merging(dir *tree.Node) merging {
+	c.moving.RLock()
+	defer c.moving.RUnlock()
+	return merging{c: c, dir: dir, asked: time.Now(), moves: c.moves}
+}
+
+// begin keeps directories where they are until end is called, or says that
+// they have moved.
+func (m merging) begin() (end func(), err error) {
+	m.c.moving.RLock()
+	if m.c.moves != m.moves {
+		m.c.moving.RUnlock()
+		return nil, errMoved
+	}
+	return m.c.moving.RUnlock, nil
 }
 
 // one merges the answer about a single name; e is nil if it is not there.
@@ -28,6 +53,11 @@ func (m merging) one(ctx context.Context, name string, e *backends.Entry) error 
 			return err
 		}
 	}
+	end, err := m.begin()
+	if err != nil {
+		return err
+	}
+	defer end()
 	d := dirOf(m.dir)
 	d.mu.Lock()
 	if e == nil {
@@ -63,6 +93,11 @@ func (m merging) all(ctx context.Context, entries []backends.Entry) error {
 			targets[e.Name] = t
 		}
 	}
+	end, err := m.begin()
+	if err != nil {
+		return err
+	}
+	defer end()
 	d := dirOf(m.dir)
 	d.mu.Lock()
 	for _, e := range entries {

@@ -276,7 +276,7 @@ func (c *FS) renameDir(ctx context.Context, from *tree.Node, oldName string, to 
 	err = backends.Rename(ctx, c.store, oldPath, backends.If{}, newPath, backends.If{})
 	if err == nil || !errors.Is(err, errors.ErrUnsupported) {
 		if err == nil {
-			_, err = c.tree.Rename(from, oldName, to, newName, flags)
+			err = c.moveInTree(func() {}, from, oldName, to, newName, flags)
 			c.lost(mv)
 		}
 		return err
@@ -355,12 +355,23 @@ func (c *FS) moveTree(ctx context.Context, mv tree.Move, from *tree.Node, oldNam
 	for i, e := range files {
 		versions[e.Name] = moveVersion{e.Version, copies[i].Version}
 	}
-	c.rebase(mv.Node, oldPath, versions)
-	if _, err := c.tree.Rename(from, oldName, to, newName, flags); err != nil {
+	err := c.moveInTree(func() { c.rebase(mv.Node, oldPath, versions) }, from, oldName, to, newName, flags)
+	if err != nil {
 		return err
 	}
 	c.lost(mv)
 	return c.removeTree(ctx, oldPath, files, dirs)
+}
+
+// moveInTree gives a directory its new place. Answers of the store to what was
+// asked before don't count any more.
+func (c *FS) moveInTree(before func(), from *tree.Node, oldName string, to *tree.Node, newName string, flags backends.RenameFlags) error {
+	c.moving.Lock()
+	defer c.moving.Unlock()
+	c.moves++
+	before()
+	_, err := c.tree.Rename(from, oldName, to, newName, flags)
+	return err
 }
 
 type moveVersion struct{ old, now backends.Version }
