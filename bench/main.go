@@ -1,0 +1,158 @@
+// Command bench measures agentfs beside what it has to stand beside.
+//
+//	go run ./bench [flags]
+//
+// Part "local": the memory route beside tmpfs and beside go-fuse's loopback
+// file system over tmpfs, data and metadata, with the number of FUSE requests
+// and the memory that a file and an open handle cost.
+//
+// Part "store": an S3 mount beside the bare SDK with 64 workers and beside
+// whatever other mounts are installed, in front of a real S3 server made as slow
+// as S3 is, with the number of requests by operation.
+//
+// The machine may be shared, so no figure is held against a limit here: each
+// workload goes round the candidates several times, and what is reported is the
+// median of the ratios within the rounds. The report is Markdown, on standard
+// output; progress goes to standard error. The exit status tells whether every
+// workload did what it should, not how fast.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/dustin/go-humanize"
+)
+
+// options are the flags.
+type options struct {
+	parts     []string
+	rows      *regexp.Regexp
+	only      []string
+	rounds    int
+	quick     bool
+	fio       bool
+	agentfs   string
+	versitygw string
+	peers     string
+
+	size     int64 // of the file that data workloads read and write
+	files    int   // how many files metadata workloads have
+	memFiles int   // how many files the memory measurement makes
+	handles  int   // how many of them it holds open
+
+	storeFiles int   // how many objects of 4 KiB store workloads have
+	storeSize  int64 // of the one large object
+}
+
+func main() {
+	if role, ok := roles[arg(1)]; ok {
+		os.Exit(role(os.Args[2:]))
+	}
+	o, err := parseFlags(os.Args[1:], os.Stderr)
+	if err != nil {
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o, os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// roles are what a process of this program can be beside the one that
+// measures: the server of the loopback mount, and the client that works on a
+// mount. Neither shares a process with another, as no server and its client
+// would.
+var roles = map[string]func(args []string) int{
+	"loopback": loopbackMain,
+	"worker":   workerMain,
+}
+
+func arg(i int) string {
+	if i < len(os.Args) {
+		return os.Args[i]
+	}
+	return ""
+}
+
+func parseFlags(args []string, errs io.Writer) (options, error) {
+	fl := flag.NewFlagSet("bench", flag.ContinueOnError)
+	fl.SetOutput(errs)
+	o := options{}
+	parts := fl.String("part", "local,store", "which parts to run")
+	rows := fl.String("rows", "", "run only the workloads whose names match this regular expression")
+	only := fl.String("only", "", "run only these candidates, of tmpfs, loopback, loopback-nopt, agentfs, agentfs-nopt (nopt: without passthrough), SDK and the peers")
+	size := fl.String("size", "256MiB", "size of the file that data workloads read and write")
+	storeSize := fl.String("store-size", "256MiB", "size of the large object")
+	fl.IntVar(&o.rounds, "rounds", 5, "how often each workload goes round the candidates")
+	fl.BoolVar(&o.quick, "quick", false, "tiny sizes, one round, no delays: only whether everything works")
+	fl.BoolVar(&o.fio, "fio", true, "use fio for data workloads if it is installed, else a built-in equal")
+	fl.StringVar(&o.agentfs, "agentfs", "bin/agentfs", "the agentfs binary")
+	fl.StringVar(&o.versitygw, "versitygw", "", "the versitygw binary (default $AGENTFS_VERSITYGW or .tools/bin/versitygw)")
+	fl.StringVar(&o.peers, "peers", "", "YAML file with further mounts to compare with, in the form of bench/peers.yaml")
+	fl.IntVar(&o.files, "files", 10_000, "number of files of the metadata workloads")
+	fl.IntVar(&o.memFiles, "mem-files", 100_000, "number of files of the memory measurement; 0 leaves it out")
+	fl.IntVar(&o.handles, "mem-handles", 10_000, "number of open handles of the memory measurement")
+	fl.IntVar(&o.storeFiles, "store-files", 1000, "number of objects of 4 KiB of the store workloads")
+	if err := fl.Parse(args); err != nil {
+		return o, err
+	}
+	if fl.NArg() > 0 {
+		return o, usage(fl, "unexpected argument %q", fl.Arg(0))
+	}
+	o.parts, o.only = list(*parts), list(*only)
+	for _, p := range o.parts {
+		if p != "local" && p != "store" {
+			return o, usage(fl, "--part: there is no part %q, only local and store", p)
+		}
+	}
+	var err error
+	if o.rows, err = regexp.Compile("(?i)" + *rows); err != nil {
+		return o, usage(fl, "--rows: %v", err)
+	}
+	for flag, v := range map[string]struct {
+		text string
+		to   *int64
+	}{"size": {*size, &o.size}, "store-size": {*storeSize, &o.storeSize}} {
+		n, err := humanize.ParseBytes(v.text)
+		if err != nil || n < 1<<20 || n > 1<<40 {
+			return o, usage(fl, "--%s: %q is not a size from 1MiB to 1TiB", flag, v.text)
+		}
+		*v.to = int64(n) &^ (1<<20 - 1) // whole blocks of the largest kind
+	}
+	if o.rounds < 1 || o.files < 1 || o.storeFiles < 1 || o.memFiles < 0 || o.handles < 0 {
+		return o, usage(fl, "counts must be positive")
+	}
+	if o.quick {
+		o.rounds, o.size, o.files, o.memFiles, o.storeFiles, o.storeSize = 1, 2<<20, 50, min(o.memFiles, 200), 20, 9<<20
+	}
+	o.handles = min(o.handles, o.memFiles)
+	return o, nil
+}
+
+func usage(fl *flag.FlagSet, format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	fmt.Fprintln(fl.Output(), "bench:", err)
+	fl.Usage()
+	return err
+}
+
+func list(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// wants reports whether the candidate of this name was asked for.
+func (o options) wants(candidate string) bool {
+	return len(o.only) == 0 || slices.Contains(o.only, candidate)
+}
