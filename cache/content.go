@@ -31,6 +31,7 @@ type content struct {
 	thaw     chan struct{} // not nil while frozen: closed at the end of it
 	inflight []*fetching
 	next     int64 // where a sequential reader would read next
+	edge     int64 // the end of the last fetch
 	window   int64 // how much is fetched at once for it
 	freed    bool
 }

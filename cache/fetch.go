@@ -49,7 +49,9 @@ func (c *content) start(off, end int64) *fetching {
 	switch {
 	case c.length <= wholeMax:
 		off, end = 0, c.length
-	case off == c.next && off > 0 || off == 0:
+	case off == 0, off == c.next, off == c.edge:
+		// The kernel reads ahead with several requests at once, so that the
+		// next one may come before the last is answered.
 		c.window = min(max(2*c.window, 2*blockSize), maxWindow)
 		end = max(end, off+c.window)
 	default:
@@ -76,6 +78,7 @@ func (c *content) start(off, end int64) *fetching {
 			end = g.off
 		}
 	}
+	c.edge = end
 	f := &fetching{off: off, end: end, done: make(chan struct{})}
 	c.inflight = append(c.inflight, f)
 	c.users++
