@@ -296,3 +296,22 @@ func ValidName(s Store, name string) error {
 	}
 	return CheckName("create", name)
 }
+
+// Leaner is implemented by stores whose calls cost requests that only guard
+// against a caller who doesn't know the name space.
+type Leaner interface {
+	// Lean returns the same store without those guards. Whoever uses it
+	// promises to know what is a directory and what a file, to remove no
+	// directory that has children, and to Mkdir the parent of the last child
+	// that it removes if the parent is to stay.
+	Lean() Store
+}
+
+// LeanStore returns s for a caller who keeps Leaner's promises: s itself if
+// it has nothing to save.
+func LeanStore(s Store) Store {
+	if l, ok := s.(Leaner); ok {
+		return l.Lean()
+	}
+	return s
+}

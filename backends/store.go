@@ -52,7 +52,8 @@ type Store interface {
 	// Remove removes a file or an empty directory. A directory with children
 	// is [ErrNotEmpty], a missing name [fs.ErrNotExist], the root [ErrBusy].
 	// With cond.Match only a file of that version is removed, else
-	// [ErrChanged]. The parent directory stays, even if it was there only
+	// [ErrChanged]; that the name is gone already may count as removed, where
+	// a server's conditional removal does. The parent directory stays, even if it was there only
 	// because of this child, as far as the store can keep an empty one.
 	Remove(ctx context.Context, name string, cond If) error
 }

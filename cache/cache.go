@@ -128,7 +128,7 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	c := &FS{
-		store: store, cfg: cfg, room: r, ids: identity, stop: stop,
+		store: backends.LeanStore(store), cfg: cfg, room: r, ids: identity, stop: stop,
 		log:     cfg.Log.With("store", identity),
 		pending: map[*file]struct{}{},
 	}

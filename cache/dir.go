@@ -22,6 +22,9 @@ type dir struct {
 	big    bool
 	// seen is when the store last confirmed that the directory is there.
 	seen time.Time
+	// marker says that the store has the directory itself, not only what lies
+	// in it.
+	marker bool
 	// absent has names that the store said don't exist, and when it was asked.
 	absent map[string]time.Time
 	// changing has the names that operations of this machine are changing now

@@ -146,7 +146,7 @@ func (c *FS) Mkdir(ctx context.Context, parent backends.Node, name string, a bac
 		return nil, backends.Attr{}, err
 	}
 	a.Mode = a.Mode&^fs.ModeType | fs.ModeDir
-	d := &dir{seen: time.Now(), listed: time.Now()} // it is known to be empty
+	d := &dir{seen: time.Now(), listed: time.Now(), marker: true} // it is known to be empty
 	n := c.tree.NewNode(a, d)
 	err = c.make(ctx, p, name, n, func(path string) error {
 		return c.store.Mkdir(ctx, path, backends.AttrChange{})
@@ -158,6 +158,30 @@ func (c *FS) Mkdir(ctx context.Context, parent backends.Node, name string, a bac
 		return nil, backends.Attr{}, err
 	}
 	return n, c.attr(n), nil
+}
+
+// keepDir makes sure that p outlives the removal of its last child: in an
+// object store a directory may be there only because of what is in it. It
+// comes before the removal, so that no crash takes the directory along.
+func (c *FS) keepDir(ctx context.Context, p *tree.Node) error {
+	d := dirOf(p)
+	d.mu.Lock()
+	kept := d.marker
+	d.mu.Unlock()
+	if kept || p == c.tree.Root() || c.tree.Len(p) > 1 {
+		return nil
+	}
+	path, ok := c.tree.Path(p)
+	if !ok {
+		return nil
+	}
+	if err := c.store.Mkdir(ctx, path, backends.AttrChange{}); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	d.mu.Lock()
+	d.marker = true
+	d.mu.Unlock()
+	return nil
 }
 
 // forgetName makes the next lookup of name ask the store.
@@ -194,6 +218,9 @@ func (c *FS) Unlink(ctx context.Context, parent backends.Node, name string) erro
 	}
 	path, err := c.path(p, name)
 	if err != nil {
+		return err
+	}
+	if err := c.keepDir(ctx, p); err != nil {
 		return err
 	}
 	if f, ok := n.Data.(*file); ok {
@@ -274,6 +301,9 @@ func (c *FS) Rmdir(ctx context.Context, parent backends.Node, name string) error
 	defer d.op.Unlock()
 	path, err := c.path(p, name)
 	if err != nil {
+		return err
+	}
+	if err := c.keepDir(ctx, p); err != nil {
 		return err
 	}
 	// Whether it is empty the store knows, also where our listing is old.

@@ -120,6 +120,11 @@ func (c *FS) renameFile(ctx context.Context, from *tree.Node, oldName string, to
 		return nil
 	}
 
+	if from != to {
+		if err := c.keepDir(ctx, from); err != nil {
+			return err
+		}
+	}
 	e, err := c.storeUnder(ctx, f, unsent, oldPath, newPath, replaced)
 	if err != nil {
 		if errors.Is(err, backends.ErrChanged) || errors.Is(err, fs.ErrExist) {
@@ -272,6 +277,11 @@ func (c *FS) renameDir(ctx context.Context, from *tree.Node, oldName string, to 
 	}
 	if err := c.emptyTarget(ctx, newPath); err != nil {
 		return err
+	}
+	if from != to {
+		if err := c.keepDir(ctx, from); err != nil {
+			return err
+		}
 	}
 	err = backends.Rename(ctx, c.store, oldPath, backends.If{}, newPath, backends.If{})
 	if err == nil || !errors.Is(err, errors.ErrUnsupported) {

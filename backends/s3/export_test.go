@@ -1,0 +1,16 @@
+package s3
+
+import (
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+)
+
+// LikeAWS makes a Store behave towards its server as towards AWS: with the
+// SDK's default checksums, and conditions taken for granted.
+func (s *Store) LikeAWS() {
+	s.aws = true
+	s.api = s3.New(s.api.Options(), func(o *s3.Options) {
+		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenSupported
+		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenSupported
+	})
+}
