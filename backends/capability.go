@@ -9,6 +9,7 @@ import (
 	"iter"
 	"os"
 	"path"
+	"strings"
 )
 
 // Capabilities of stores beyond [Store]: one method each, asked for by the
@@ -118,6 +119,9 @@ func walkByList(ctx context.Context, s Store, dir, after string, yield func(Entr
 		}
 		if key > after && !yield(e, nil) {
 			return false
+		}
+		if e.IsDir() && key <= after && !strings.HasPrefix(after, key) {
+			continue // all of it lies before after
 		}
 		if e.IsDir() && !walkByList(ctx, s, e.Name, after, yield) {
 			return false

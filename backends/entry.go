@@ -49,8 +49,8 @@ func (e Entry) Key() string {
 // effect, not merely before. The zero If always holds.
 type If struct {
 	// Match, if not empty, asks that the name holds this version now.
-	// Otherwise the call fails with [ErrChanged], also if there is no such
-	// name any more.
+	// Otherwise the call fails with [ErrChanged]; where there is no such name
+	// any more, with ErrChanged or [fs.ErrNotExist].
 	Match Version
 	// Absent asks that there is nothing under the name. Otherwise the call
 	// fails with [fs.ErrExist].

@@ -28,7 +28,7 @@ type Attr struct {
 	GID   uint32
 	Nlink uint32
 	Rdev  uint32
-	Size  int64 // bytes
+	Size  int64 // bytes; of a symbolic link the length of its target
 	// Blocks is the space taken, in units of 512 bytes.
 	Blocks  int64
 	Atime   time.Time
@@ -155,7 +155,8 @@ type File interface {
 	WriteAt(ctx context.Context, p []byte, off int64) (int, error)
 
 	// Flush is called at every close(2) of a descriptor of this open file;
-	// its error is close's. What durability it gives, the route decides.
+	// its error is close's. What durability it gives, the route decides. It
+	// need not be called for a file that was opened for reading.
 	Flush(ctx context.Context) error
 
 	// Sync is fsync(2): when it returns nil, content and attributes are in
@@ -187,7 +188,8 @@ type Seeker interface {
 type Descriptor interface {
 	// Descriptor returns the host file's descriptor, valid until Close, and
 	// whether it may be used. For one node all handles that are open at the
-	// same time answer alike, because the kernel mixes them on one inode.
+	// same time answer alike, because the kernel mixes them on one inode; a
+	// handle counts as open until its Close has returned.
 	Descriptor() (fd int, ok bool)
 }
 

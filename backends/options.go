@@ -70,6 +70,15 @@ func (o *Options) String(key, def string) string {
 	return def
 }
 
+// Refuse records that key must not be there, if it is, and why. It does not
+// become one of the keys that the route is said to know.
+func (o *Options) Refuse(key, why string) {
+	if _, ok := o.values[key]; ok {
+		o.taken[key] = true
+		o.Fail(key, "%s", why)
+	}
+}
+
 // Required takes key, which must be there and not empty.
 func (o *Options) Required(key string) string {
 	v, _ := o.take(key)

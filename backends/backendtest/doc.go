@@ -24,4 +24,15 @@
 //
 // The subtest is then skipped and says why. An exception that names no test is
 // an error, so that the list can't outlive what it excuses.
+//
+// # Read-only backends
+//
+// [ReadOnlyStore] and [ReadOnlyFileSystem] run the same suites over a backend
+// that takes no changes, by way of a second view that does.
+//
+// # Random tests
+//
+// Some tests draw their operations at random. One that fails says its seed;
+// with that in the environment variable BACKENDTEST_SEED it draws the same
+// again.
 package backendtest

@@ -2,6 +2,8 @@ package backendtest
 
 import (
 	"errors"
+	"fmt"
+	"sync/atomic"
 
 	"github.com/agentfs/agentfs/backends"
 )
@@ -51,6 +53,33 @@ var storeRenameUnits = []unit[*storeEnv]{
 			e.Fatalf("Rename with If.Absent to a free name: %v", err)
 		}
 		e.wantList(".", "fresh")
+	}},
+	{"Rename/IfMatchRace", func(e *storeEnv) {
+		// Moving a version and replacing it: one of them happens.
+		for round := range 10 {
+			v := e.put("f", fmt.Sprint("old ", round)).Version
+			var moved, replaced atomic.Int64
+			parallel(4, func(i int) {
+				var err error
+				if i%2 == 0 {
+					to := fmt.Sprintf("to%d-%d", round, i)
+					if err = backends.Rename(e.ctx, e.s, "f", backends.If{Match: v}, to, backends.If{Absent: true}); err == nil {
+						moved.Add(1)
+					}
+				} else {
+					_, err = e.s.Put(e.ctx, "f", section(fmt.Sprint("new ", round, i)), backends.PutOptions{If: backends.If{Match: v}})
+					if err == nil {
+						replaced.Add(1)
+					}
+				}
+				if err != nil && !errors.Is(err, backends.ErrChanged) && !errors.Is(err, errNotExist) {
+					e.Errorf("a conditional change in a race: %v", err)
+				}
+			})
+			if replaced.Load()+min(moved.Load(), 1) != 1 {
+				e.Fatalf("round %d: one version was moved %d times and replaced %d times", round, moved.Load(), replaced.Load())
+			}
+		}
 	}},
 	{"Rename/Errors", func(e *storeEnv) {
 		e.put("f", "x")

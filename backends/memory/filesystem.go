@@ -253,7 +253,7 @@ func (m *fileSystem) Unlink(_ context.Context, parent backends.Node, name string
 	if err != nil {
 		return err
 	}
-	n, gone, err := m.tree.Unlink(dir, name)
+	n, gone, err := m.tree.Unlink(dir, name, nil)
 	if gone {
 		m.store().unnamed(n)
 	}
@@ -283,7 +283,7 @@ func (m *fileSystem) Rename(_ context.Context, oldParent backends.Node, oldName 
 	if err != nil {
 		return err
 	}
-	mv, err := m.tree.Rename(from, oldName, to, newName, flags)
+	mv, err := m.tree.Rename(from, oldName, to, newName, flags, nil)
 	if mv.Gone {
 		m.store().unnamed(mv.Target)
 	}

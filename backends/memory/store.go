@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -231,131 +232,6 @@ func (r *reader) Close() error {
 	return nil
 }
 
-// Put implements [backends.Store].
-func (s *Store) Put(ctx context.Context, name string, content *io.SectionReader, opts backends.PutOptions) (backends.Entry, error) {
-	fail := func(err error) (backends.Entry, error) {
-		return backends.Entry{}, backends.WrapPath("put", name, err)
-	}
-	if err := backends.CheckName("put", name); err != nil {
-		return backends.Entry{}, err
-	}
-	n, err := s.newNode(s.createAttr(ctx, 0o644))
-	if err != nil {
-		return fail(err)
-	}
-	f := n.Data.(*file)
-	if err := f.fillFrom(ctx, n, content); err != nil {
-		f.unlinked()
-		return fail(err)
-	}
-	if err := s.place(ctx, name, n, f, opts); err != nil {
-		f.unlinked()
-		return fail(err)
-	}
-	return s.entry(n, name), nil
-}
-
-// fillFrom writes all of content into a new file.
-func (f *file) fillFrom(ctx context.Context, n *tree.Node, content *io.SectionReader) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if err := f.body.open(); err != nil {
-		return err
-	}
-	defer f.body.shut()
-	buf := make([]byte, min(max(content.Size(), 1), 1<<20))
-	for off := int64(0); off < content.Size(); {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		m, err := content.ReadAt(buf[:min(int64(len(buf)), content.Size()-off)], off)
-		if m == 0 && err != nil {
-			return err
-		}
-		if _, err := f.body.writeAt(buf[:m], off); err != nil {
-			return err
-		}
-		off += int64(m)
-	}
-	f.touch(n)
-	return nil
-}
-
-// place puts the finished node n under name if the precondition holds.
-func (s *Store) place(ctx context.Context, name string, n *tree.Node, f *file, opts backends.PutOptions) error {
-	for {
-		// Nothing may come into being for a put that can't happen.
-		if old, err := s.find("put", name); err != nil && opts.If.Match != "" {
-			return backends.ErrChanged
-		} else if err == nil && opts.If.Absent {
-			return fs.ErrExist
-		} else if err == nil && old.IsDir() {
-			return backends.ErrIsDir
-		}
-		dir, base, err := s.findDir(ctx, "put", name)
-		if err != nil {
-			return err
-		}
-		old, err := s.tree.Lookup(dir, base)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if old != nil && old.IsDir() {
-			return backends.ErrIsDir
-		}
-		done, gone, err := s.swap(dir, base, old, n, opts)
-		if err != nil {
-			return err
-		}
-		if !done {
-			continue // somebody else was at this name
-		}
-		if gone {
-			s.unnamed(old)
-		}
-		s.changed(dir, base)
-		return nil
-	}
-}
-
-// swap replaces old by n if old still has the name and the precondition
-// holds. While it looks, nobody writes into old.
-func (s *Store) swap(dir *tree.Node, base string, old, n *tree.Node, opts backends.PutOptions) (done, gone bool, err error) {
-	if old != nil {
-		a := s.tree.Attr(old)
-		keep := backends.AttrChange{
-			Set:  backends.SetMode | backends.SetUID | backends.SetGID,
-			Mode: a.Mode, UID: a.UID, GID: a.GID,
-		}
-		if old.Type().IsRegular() {
-			s.tree.SetAttr(n, keep)
-		}
-	}
-	c := opts.Attr
-	c.Set &^= backends.SetSize
-	s.tree.SetAttr(n, c)
-
-	switch {
-	case old == nil && opts.If.Match != "":
-		return false, false, backends.ErrChanged
-	case old != nil && opts.If.Absent:
-		return false, false, fs.ErrExist
-	}
-	if old != nil && opts.If.Match != "" {
-		f, ok := old.Data.(*file)
-		if !ok {
-			return false, false, backends.ErrChanged
-		}
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.sync(old)
-		if f.versionLocked(old) != opts.If.Match {
-			return false, false, backends.ErrChanged
-		}
-	}
-	return s.tree.Replace(dir, base, old, n)
-}
-
 // Mkdir implements [backends.Store].
 func (s *Store) Mkdir(ctx context.Context, name string, attr backends.AttrChange) error {
 	if name == "." {
@@ -416,26 +292,37 @@ func (s *Store) removeNode(dir *tree.Node, base string, n *tree.Node, cond backe
 		}
 		return err
 	}
-	unlink := func() (*tree.Node, bool, error) { return s.tree.Unlink(dir, base) }
-	if f, ok := n.Data.(*file); ok && cond.Match != "" {
-		f.mu.Lock()
-		f.sync(n)
-		if f.versionLocked(n) != cond.Match {
-			f.mu.Unlock()
-			return backends.ErrChanged
+	var want *tree.Node
+	unlock := func() {}
+	if cond.Match != "" {
+		var err error
+		if unlock, err = holds(cond.Match, n); err != nil {
+			return err
 		}
-		n, gone, err := unlink()
-		f.mu.Unlock()
-		if gone {
-			s.unnamed(n)
-		}
-		return err
+		want = n
 	}
-	n, gone, err := unlink()
+	n, gone, err := s.tree.Unlink(dir, base, want)
+	unlock() // unnamed takes it itself
 	if gone {
 		s.unnamed(n)
 	}
 	return err
+}
+
+// holds makes sure that n's content is of that version, until unlock is
+// called; otherwise the error is ErrChanged.
+func holds(v backends.Version, n *tree.Node) (unlock func(), err error) {
+	f, ok := n.Data.(*file)
+	if !ok {
+		return nil, backends.ErrChanged
+	}
+	f.mu.Lock()
+	f.sync(n)
+	if f.versionLocked(n) != v {
+		f.mu.Unlock()
+		return nil, backends.ErrChanged
+	}
+	return f.mu.Unlock, nil
 }
 
 // Rename implements [backends.Renamer].
@@ -455,20 +342,7 @@ func (s *Store) Rename(ctx context.Context, from string, src backends.If, to str
 	if err != nil {
 		return err
 	}
-	if f, ok := n.Data.(*file); src.Match != "" && (!ok || f.version(n) != src.Match) {
-		return &fs.PathError{Op: "rename", Path: from, Err: backends.ErrChanged}
-	}
-	var flags backends.RenameFlags
-	if cond.Absent {
-		flags = backends.RenameNoReplace
-	}
-	if cond.Match != "" {
-		e, err := s.Stat(ctx, to)
-		if err != nil || e.Version != cond.Match {
-			return &fs.PathError{Op: "rename", Path: to, Err: backends.ErrChanged}
-		}
-	}
-	mv, err := s.tree.Rename(fromDir, path.Base(from), toDir, base, flags)
+	mv, err := s.renameNode(n, fromDir, path.Base(from), src, toDir, base, cond)
 	if err != nil {
 		return backends.WrapPath("rename", to, err)
 	}
@@ -478,6 +352,51 @@ func (s *Store) Rename(ctx context.Context, from string, src backends.If, to str
 	s.changed(fromDir, path.Base(from))
 	s.changed(toDir, base)
 	return nil
+}
+
+func (s *Store) renameNode(n, fromDir *tree.Node, from string, src backends.If, toDir *tree.Node, to string, cond backends.If) (tree.Move, error) {
+	var flags backends.RenameFlags
+	if cond.Absent {
+		flags = backends.RenameNoReplace
+	}
+	var target *tree.Node
+	if cond.Match != "" {
+		var err error
+		if target, err = s.tree.Lookup(toDir, to); err != nil {
+			return tree.Move{}, backends.ErrChanged
+		}
+	}
+	// Both contents are held while the names change, in the order of ids.
+	type held struct {
+		n *tree.Node
+		v backends.Version
+	}
+	both := []held{{n, src.Match}, {target, cond.Match}}
+	if target != nil && target.ID() < n.ID() {
+		both[0], both[1] = both[1], both[0]
+	}
+	if target == n {
+		if src.Match != "" && cond.Match != "" && src.Match != cond.Match {
+			return tree.Move{}, backends.ErrChanged
+		}
+		both = []held{{n, cmp.Or(src.Match, cond.Match)}}
+	}
+	for _, h := range both {
+		if h.v == "" {
+			continue
+		}
+		unlock, err := holds(h.v, h.n)
+		if err != nil {
+			return tree.Move{}, err
+		}
+		defer unlock()
+	}
+	return s.tree.Rename(fromDir, from, toDir, to, flags, func(m tree.Move) error {
+		if src.Match != "" && m.Node != n || cond.Match != "" && m.Target != target {
+			return backends.ErrChanged
+		}
+		return nil
+	})
 }
 
 // SetAttr implements [backends.AttrSetter].

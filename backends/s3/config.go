@@ -180,9 +180,7 @@ var refusedKeys = []string{
 // part_size, concurrency, max_attempts, request_timeout and retry_timeout.
 func Open(_ context.Context, o *backends.Options) (backends.Store, error) {
 	for _, key := range refusedKeys {
-		if o.String(key, "") != "" {
-			o.Fail(key, "credentials don't belong into a route: %s", remedy)
-		}
+		o.Refuse(key, "credentials don't belong into a route: "+remedy)
 	}
 	cfg := Config{
 		Bucket:         o.String("bucket", ""),

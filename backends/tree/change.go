@@ -208,13 +208,17 @@ func (n *Node) checkUnlink(name string) (*Node, error) {
 }
 
 // Unlink removes a name that is not a directory and returns the node; gone
-// says that it was its last name.
-func (t *Tree) Unlink(dir *Node, name string) (n *Node, gone bool, err error) {
+// says that it was its last name. If want is not nil and the name is another
+// node's by now, nothing happens and the error is [backends.ErrChanged].
+func (t *Tree) Unlink(dir *Node, name string, want *Node) (n *Node, gone bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n, err = dir.checkUnlink(name)
 	if err != nil {
 		return nil, false, err
+	}
+	if want != nil && n != want {
+		return nil, false, backends.ErrChanged
 	}
 	t.detach(dir, name, n)
 	now := time.Now()

@@ -98,13 +98,22 @@ func (n *Node) contains(d *Node) bool {
 	}
 }
 
-// Rename moves a name.
-func (t *Tree) Rename(oldDir *Node, oldName string, dir *Node, name string, flags backends.RenameFlags) (Move, error) {
+// Rename moves a name. If check is not nil it is told what will happen and may
+// refuse; it runs under the tree's lock.
+func (t *Tree) Rename(oldDir *Node, oldName string, dir *Node, name string, flags backends.RenameFlags, check func(Move) error) (Move, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	m, err := t.checkRename(oldDir, oldName, dir, name, flags)
-	if err != nil || m.Same {
+	if err != nil {
 		return m, err
+	}
+	if check != nil {
+		if err := check(m); err != nil {
+			return Move{}, err
+		}
+	}
+	if m.Same {
+		return m, nil
 	}
 	now := time.Now()
 	if flags == backends.RenameExchange {
