@@ -67,7 +67,7 @@ func (c *FS) Attr(_ context.Context, n backends.Node) (backends.Attr, error) {
 
 // SetAttr implements [backends.FileSystem]. Mode, owner and times are kept
 // while the mount lives; a size is a change of content and uploaded with the
-// next close, or at once where nobody has the file open.
+// next close, or at once where nobody has the file open for writing.
 func (c *FS) SetAttr(ctx context.Context, n backends.Node, ch backends.AttrChange) (backends.Attr, error) {
 	t, err := c.tree.Own(n)
 	if err != nil {
@@ -85,10 +85,11 @@ func (c *FS) SetAttr(ctx context.Context, n backends.Node, ch backends.AttrChang
 			return backends.Attr{}, err
 		}
 		f.mu.Lock()
-		open := f.handles > 0
+		closes := f.writing > 0
 		f.mu.Unlock()
-		if !open {
-			// truncate(2) is followed by no close.
+		if !closes {
+			// truncate(2) is followed by no close of its own, and somebody who
+			// only reads uploads nothing at his.
 			if err := c.upload(ctx, f); err != nil {
 				return backends.Attr{}, err
 			}

@@ -52,7 +52,7 @@ func (c *FS) conflict(ctx context.Context, f *file) error {
 		d.begin(ours)
 		err = c.stepAside(ctx, f, to)
 		if err == nil {
-			_, err = c.tree.Rename(p, name, p, ours, backends.RenameNoReplace)
+			_, err = c.tree.Rename(p, name, p, ours, backends.RenameNoReplace, nil)
 		}
 		d.end(ours)
 		d.end(name)

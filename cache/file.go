@@ -44,6 +44,11 @@ type file struct {
 	// them. They differ while there is something to upload.
 	change, sent uint64
 	handles      int
+	writers      int       // handles that are open for writing: a close follows
+	// writing counts the handles whose close(2) is still to come, as far as
+	// can be told: open for writing, and written since their last Flush if
+	// there was one. RELEASE comes too late after close(2) to tell by.
+	writing int
 	seen         time.Time // when the store last confirmed base
 	failed       error     // of the last upload
 	gone         bool      // no name leads here any more
@@ -158,8 +163,9 @@ func (f *file) open(ctx context.Context, flags int) (*handle, error) {
 	c := f.content()
 	f.handles++
 	c.use()
-	f.mu.Unlock()
 	h := &handle{f: f, c: c, write: flags&(os.O_WRONLY|os.O_RDWR) != 0}
+	h.setWriting(h.write)
+	f.mu.Unlock()
 	if flags&os.O_TRUNC != 0 {
 		if err := f.truncate(ctx, 0); err != nil {
 			_ = h.Close(ctx)
@@ -229,6 +235,8 @@ type handle struct {
 	f     *file
 	c     *content
 	write bool
+	// writing says that f.writing counts this handle; f.mu protects it.
+	writing bool
 }
 
 var (
@@ -237,6 +245,17 @@ var (
 	_ backends.Seeker     = (*handle)(nil)
 	_ backends.PageCacher = (*handle)(nil)
 )
+
+// setWriting counts h in f.writing or not. f.mu is held.
+func (h *handle) setWriting(on bool) {
+	switch {
+	case on && !h.writing:
+		h.f.writing++
+	case !on && h.writing:
+		h.f.writing--
+	}
+	h.writing = on
+}
 
 // ReadAt implements [backends.File].
 func (h *handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
@@ -247,6 +266,9 @@ func (h *handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 func (h *handle) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {
 	n, err := h.c.writeAt(ctx, p, off)
 	if n > 0 {
+		h.f.mu.Lock()
+		h.setWriting(true)
+		h.f.mu.Unlock()
 		h.f.touch()
 	}
 	return n, err
@@ -258,6 +280,9 @@ func (h *handle) Flush(ctx context.Context) error {
 	if !h.write {
 		return nil
 	}
+	h.f.mu.Lock()
+	h.setWriting(false)
+	h.f.mu.Unlock()
 	return h.f.fs.upload(ctx, h.f)
 }
 
@@ -273,7 +298,11 @@ func (h *handle) Close(ctx context.Context) error {
 	}
 	h.c.done()
 	h.f.mu.Lock()
+	h.setWriting(false)
 	h.f.handles--
+	if h.write {
+		h.f.writers--
+	}
 	h.f.dropLocked()
 	idle := h.f.handles == 0 && !h.f.gone
 	h.f.mu.Unlock()

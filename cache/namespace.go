@@ -237,7 +237,7 @@ func (c *FS) Unlink(ctx context.Context, parent backends.Node, name string) erro
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if _, _, err := c.tree.Unlink(p, name); err != nil {
+	if _, _, err := c.tree.Unlink(p, name, n); err != nil {
 		return err
 	}
 	c.detached(n)

@@ -110,7 +110,7 @@ func (c *FS) renameFile(ctx context.Context, from *tree.Node, oldName string, to
 	if base == nil && open {
 		// Still being written for the first time: it goes to the store under
 		// its new name when it is closed, in the place of what is there.
-		if _, err := c.tree.Rename(from, oldName, to, newName, flags); err != nil {
+		if _, err := c.tree.Rename(from, oldName, to, newName, flags, nil); err != nil {
 			return err
 		}
 		f.mu.Lock()
@@ -133,7 +133,7 @@ func (c *FS) renameFile(ctx context.Context, from *tree.Node, oldName string, to
 		}
 		return err
 	}
-	if _, err := c.tree.Rename(from, oldName, to, newName, flags); err != nil {
+	if _, err := c.tree.Rename(from, oldName, to, newName, flags, nil); err != nil {
 		return err
 	}
 	f.mu.Lock()
@@ -243,7 +243,7 @@ func (c *FS) renameOther(ctx context.Context, mv tree.Move, from *tree.Node, old
 	if err := backends.Rename(ctx, c.store, oldPath, backends.If{}, newPath, backends.If{Absent: mv.Target == nil}); err != nil {
 		return err
 	}
-	_, err := c.tree.Rename(from, oldName, to, newName, flags)
+	_, err := c.tree.Rename(from, oldName, to, newName, flags, nil)
 	if err == nil {
 		c.lost(mv)
 	}
@@ -380,7 +380,7 @@ func (c *FS) moveInTree(before func(), from *tree.Node, oldName string, to *tree
 	defer c.moving.Unlock()
 	c.moves++
 	before()
-	_, err := c.tree.Rename(from, oldName, to, newName, flags)
+	_, err := c.tree.Rename(from, oldName, to, newName, flags, nil)
 	return err
 }
 
