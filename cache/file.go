@@ -44,14 +44,14 @@ type file struct {
 	// them. They differ while there is something to upload.
 	change, sent uint64
 	handles      int
-	writers      int       // handles that are open for writing: a close follows
+	writers      int // handles that are open for writing: a close follows
 	// writing counts the handles whose close(2) is still to come, as far as
 	// can be told: open for writing, and written since their last Flush if
 	// there was one. RELEASE comes too late after close(2) to tell by.
 	writing int
-	seen         time.Time // when the store last confirmed base
-	failed       error     // of the last upload
-	gone         bool      // no name leads here any more
+	seen    time.Time // when the store last confirmed base
+	failed  error     // of the last upload
+	gone    bool      // no name leads here any more
 }
 
 // changedLocked reports whether there is something to upload. f.mu is held.

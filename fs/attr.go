@@ -1,0 +1,157 @@
+package fs
+
+import (
+	iofs "io/fs"
+	"syscall"
+	"time"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/agentfs/agentfs/backends"
+)
+
+const (
+	// longValid is the validity from which on a file system is taken to be
+	// one that nobody else changes, so that the kernel may also remember
+	// which names are absent and what a directory lists.
+	longValid = time.Minute
+	// blockSize is st_blksize, by which stdio and coreutils choose their
+	// buffers: each write of theirs is a request.
+	blockSize = 64 << 10
+)
+
+// fileMode returns the mode of Linux's inode(7) as one of io/fs.
+func fileMode(mode uint32) iofs.FileMode {
+	m := iofs.FileMode(mode & 0o777)
+	switch mode & syscall.S_IFMT {
+	case syscall.S_IFDIR:
+		m |= iofs.ModeDir
+	case syscall.S_IFLNK:
+		m |= iofs.ModeSymlink
+	case syscall.S_IFIFO:
+		m |= iofs.ModeNamedPipe
+	case syscall.S_IFSOCK:
+		m |= iofs.ModeSocket
+	case syscall.S_IFBLK:
+		m |= iofs.ModeDevice
+	case syscall.S_IFCHR:
+		m |= iofs.ModeDevice | iofs.ModeCharDevice
+	}
+	if mode&syscall.S_ISUID != 0 {
+		m |= iofs.ModeSetuid
+	}
+	if mode&syscall.S_ISGID != 0 {
+		m |= iofs.ModeSetgid
+	}
+	if mode&syscall.S_ISVTX != 0 {
+		m |= iofs.ModeSticky
+	}
+	return m
+}
+
+// unixMode is the inverse of fileMode.
+func unixMode(m iofs.FileMode) uint32 {
+	mode := uint32(m.Perm()) | unixType(m)
+	if m&iofs.ModeSetuid != 0 {
+		mode |= syscall.S_ISUID
+	}
+	if m&iofs.ModeSetgid != 0 {
+		mode |= syscall.S_ISGID
+	}
+	if m&iofs.ModeSticky != 0 {
+		mode |= syscall.S_ISVTX
+	}
+	return mode
+}
+
+// unixType returns the type bits of m.
+func unixType(m iofs.FileMode) uint32 {
+	switch m.Type() {
+	case 0:
+		return syscall.S_IFREG
+	case iofs.ModeDir:
+		return syscall.S_IFDIR
+	case iofs.ModeSymlink:
+		return syscall.S_IFLNK
+	case iofs.ModeNamedPipe:
+		return syscall.S_IFIFO
+	case iofs.ModeSocket:
+		return syscall.S_IFSOCK
+	case iofs.ModeDevice:
+		return syscall.S_IFBLK
+	case iofs.ModeDevice | iofs.ModeCharDevice:
+		return syscall.S_IFCHR
+	}
+	return syscall.S_IFREG
+}
+
+func stableAttr(a *backends.Attr) gofs.StableAttr {
+	return gofs.StableAttr{Ino: a.ID, Mode: unixType(a.Mode)}
+}
+
+func fillAttr(a *backends.Attr, out *fuse.Attr) {
+	out.Ino = a.ID
+	out.Size = uint64(a.Size)
+	out.Blocks = uint64(a.Blocks)
+	out.Blksize = blockSize
+	out.Mode = unixMode(a.Mode)
+	out.Nlink = a.Nlink
+	out.Uid = a.UID
+	out.Gid = a.GID
+	out.Rdev = a.Rdev
+	out.Atime, out.Atimensec = fillTime(a.Atime)
+	out.Mtime, out.Mtimensec = fillTime(a.Mtime)
+	out.Ctime, out.Ctimensec = fillTime(a.Ctime)
+}
+
+func fillTime(t time.Time) (uint64, uint32) {
+	if t.IsZero() {
+		return 0, 0
+	}
+	return uint64(t.Unix()), uint32(t.Nanosecond())
+}
+
+func (n *inode) fillEntry(a *backends.Attr, out *fuse.EntryOut) {
+	fillAttr(a, &out.Attr)
+	out.SetEntryTimeout(a.Valid)
+	out.SetAttrTimeout(a.Valid)
+	n.learn(a)
+}
+
+func (n *inode) fillAttrOut(a *backends.Attr, out *fuse.AttrOut) {
+	fillAttr(a, &out.Attr)
+	out.SetTimeout(a.Valid)
+	n.learn(a)
+}
+
+// attrChange returns what a SETATTR request asks for. The kernel has turned
+// UTIME_OMIT into a missing bit and UTIME_NOW into a bit of its own.
+func attrChange(in *fuse.SetAttrIn) backends.AttrChange {
+	var c backends.AttrChange
+	if mode, ok := in.GetMode(); ok {
+		c.Set |= backends.SetMode
+		c.Mode = fileMode(mode)
+	}
+	if uid, ok := in.GetUID(); ok {
+		c.Set |= backends.SetUID
+		c.UID = uid
+	}
+	if gid, ok := in.GetGID(); ok {
+		c.Set |= backends.SetGID
+		c.GID = gid
+	}
+	if size, ok := in.GetSize(); ok {
+		c.Set |= backends.SetSize
+		c.Size = int64(size)
+	}
+	if t, ok := in.GetATime(); ok {
+		c.Set |= backends.SetAtime
+		c.Atime = t
+	}
+	if t, ok := in.GetMTime(); ok {
+		c.Set |= backends.SetMtime
+		c.Mtime = t
+	}
+	return c
+}
