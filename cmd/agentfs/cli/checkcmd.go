@@ -1,0 +1,188 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/cache"
+)
+
+// checkTimeout bounds what check waits for one store: longer than any slow
+// one needs, shorter than the retries of one that is not there.
+const checkTimeout = 20 * time.Second
+
+// checkEntries is how many entries of a store check lists: enough to know that
+// it may, and little of a store with millions.
+const checkEntries = 1000
+
+func (p *program) checkCommand() *cobra.Command {
+	var f routeFlags
+	var dir string
+	var allowOther bool
+	cmd := &cobra.Command{
+		Use:   "check [--config FILE] [--route PATH=URL]...",
+		Short: "Look whether a mount would work, and say what to do if not",
+		Long: `Check looks at what a mount needs: /dev/fuse, fusermount3, the cache directory,
+and for every route the credentials, the bucket and what its server honours.
+To find that out it writes small scratch objects and removes them, except on
+routes with read_only. Every line begins with OK, WARN or FAIL; the exit status
+is 1 if there is a FAIL.`,
+		Example: `  agentfs check
+  agentfs check --route '/data=s3://my-bucket?region=eu-central-1'
+  agentfs check --config agentfs.yaml`,
+		Args: args(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.runCheck(cmd.Context(), &f, dir, allowOther)
+		},
+	}
+	f.register(cmd)
+	cmd.Flags().StringVar(&dir, "cache-dir", "", "the cache directory of the mount (default: "+cacheDirHelp+")")
+	cmd.Flags().BoolVar(&allowOther, "allow-other", false, "look whether other users could see the mount, too")
+	must(cmd.MarkFlagDirname("cache-dir"))
+	return cmd
+}
+
+func (p *program) runCheck(ctx context.Context, f *routeFlags, dir string, allowOther bool) error {
+	log, err := p.logger()
+	if err != nil {
+		return err
+	}
+	c, err := f.read()
+	if err != nil {
+		return err
+	}
+	failed := false
+	show := func(all ...finding) {
+		for _, x := range all {
+			failed = failed || x.level == levelFail
+			fmt.Fprintf(p.out, "%-4s  %s\n", x.level, x.text)
+			if x.remedy != "" {
+				fmt.Fprintf(p.out, "      -> %s\n", x.remedy)
+			}
+		}
+	}
+	show(fuseFindings(allowOther)...)
+	show(cacheFindings(dir, c)...)
+	if len(c.routes) == 0 {
+		show(finding{levelWarn, "no routes were given, so no store was looked at", "name them with --config or --route"})
+	}
+	for _, rc := range c.routes {
+		rctx, cancel := context.WithTimeout(ctx, checkTimeout)
+		show(p.routeFindings(rctx, rc, log)...)
+		cancel()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	if failed {
+		return silentError{exitFailed}
+	}
+	return nil
+}
+
+// cacheFindings looks at the cache directory.
+func cacheFindings(flag string, c *config) []finding {
+	dir, err := cacheDir(flag, c)
+	if err != nil {
+		return []finding{{levelFail, err.Error(), "choose a directory that you may write to with --cache-dir"}}
+	}
+	probe, err := os.CreateTemp(dir, "check-*")
+	if err != nil {
+		return []finding{{levelFail, "cache directory: " + err.Error(), "choose a directory that you may write to with --cache-dir"}}
+	}
+	probe.Close()
+	os.Remove(probe.Name())
+	all := []finding{}
+	var st unix.Statfs_t
+	switch err := unix.Statfs(dir, &st); {
+	case err != nil:
+		all = append(all, finding{levelFail, "cache directory " + dir + ": " + err.Error(), "choose another with --cache-dir"})
+	default:
+		free := st.Bavail * uint64(st.Bsize)
+		f := finding{text: fmt.Sprintf("cache directory %s has %s free", dir, humanize.IBytes(free))}
+		if free < 1<<30 {
+			f.level, f.remedy = levelWarn, "files that are written need room there until they are stored; choose a larger disk with --cache-dir"
+		}
+		all = append(all, f)
+	}
+	rooms, err := cache.Rooms(dir)
+	if err != nil {
+		return append(all, finding{levelFail, "cache directory " + dir + ": " + err.Error(), "look at what is in it, or choose another with --cache-dir"})
+	}
+	for _, r := range rooms {
+		if len(r.Kept) > 0 {
+			all = append(all, finding{levelWarn, fmt.Sprintf("%d files of %s could not be stored when a mount ended", len(r.Kept), r.Identity),
+				"agentfs recover --cache-dir " + shellQuote(dir) + " shows them"})
+		}
+	}
+	return all
+}
+
+// routeFindings looks at one route's store: can it be opened, is it there, may
+// it be listed, and what does its server honour.
+func (p *program) routeFindings(ctx context.Context, rc routeConfig, log *slog.Logger) []finding {
+	name := rc.path + " (" + rc.String() + ")"
+	r, err := p.openRoute(ctx, rc, false, log)
+	if err != nil {
+		return []finding{{levelFail, name + ": " + err.Error(), "correct the route"}}
+	}
+	defer closeAll([]openRoute{r}, log)
+	n := 0
+	for _, err := range r.store.List(ctx, ".", "") {
+		if err != nil {
+			return []finding{{levelFail, name + ": " + describe(err), storeRemedy(err)}}
+		}
+		if n++; n >= checkEntries {
+			break
+		}
+	}
+	entries := fmt.Sprintf("%d entries", n)
+	if n >= checkEntries {
+		entries = "more than 1000 entries"
+	}
+	all := []finding{{text: name + ": can be listed, " + entries + " at its root"}}
+	if u, err := backends.UsageOf(ctx, r.store); err == nil && u.TotalBytes > 0 {
+		all = append(all, finding{text: fmt.Sprintf("%s: %s of %s free", rc.path, humanize.IBytes(u.FreeBytes), humanize.IBytes(u.TotalBytes))})
+	}
+	if r.readOnly {
+		return append(all, finding{text: rc.path + ": read-only, so nothing was written to see what the server honours"})
+	}
+	features, err := backends.FeaturesOf(ctx, r.store)
+	if err != nil {
+		return append(all, finding{levelFail, rc.path + ": what the server honours can't be found out: " + describe(err), storeRemedy(err)})
+	}
+	for _, ft := range features {
+		f := finding{text: rc.path + ": " + ft.Name}
+		switch {
+		case !ft.Honored:
+			f.level, f.text, f.remedy = levelWarn, f.text+": not honoured by the server", ft.Note
+		case ft.Note != "":
+			f.text += ": " + ft.Note
+		}
+		all = append(all, f)
+	}
+	return all
+}
+
+// storeRemedy says what to do about a store that can't be used.
+func storeRemedy(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return "give credentials that may list, read and write: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws; and look at the bucket's policy"
+	case errors.Is(err, fs.ErrNotExist):
+		return "correct the name, or make it"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "is the endpoint right and up, and the network there?"
+	}
+	return "correct the route's options or the server; --log-level debug shows more"
+}

@@ -1,0 +1,166 @@
+package cli
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/agentfs/agentfs/backends"
+)
+
+// config is what the user asked for: the file and the --route flags merged.
+type config struct {
+	cacheDir  string        // absolute; empty if not said
+	cacheSize int64         // bytes; 0 if not said
+	routes    []routeConfig // sorted by path
+}
+
+// routeConfig is one route as the user wrote it.
+type routeConfig struct {
+	path    string // absolute and clean
+	backend string
+	source  string // where it was written: "agentfs.yaml:12", "--route /data"
+	values  map[string]backends.Option
+}
+
+// readConfig returns what the file (if file is not empty) and the routes
+// given as PATH=URL say together. That a route is in both is an error, because
+// neither is more right than the other.
+func readConfig(file string, routes []string) (*config, error) {
+	c := &config{}
+	if file != "" {
+		var err error
+		if c, err = readConfigFile(file); err != nil {
+			return nil, err
+		}
+	}
+	for _, arg := range routes {
+		r, err := parseRouteFlag(arg)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.add(r); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(c.routes, func(a, b routeConfig) int { return strings.Compare(a.path, b.path) })
+	return c, nil
+}
+
+func (c *config) add(r routeConfig) error {
+	for _, other := range c.routes {
+		if other.path == r.path {
+			return fmt.Errorf("%s: the route %s is already there (%s); a path has one route", r.source, r.path, other.source)
+		}
+	}
+	c.routes = append(c.routes, r)
+	return nil
+}
+
+// withRoot returns c with memory at "/" if nothing else is there, and whether
+// that was so. A tree needs a root, and memory is the one that needs nothing.
+func (c *config) withRoot() (*config, bool) {
+	for _, r := range c.routes {
+		if r.path == "/" {
+			return c, false
+		}
+	}
+	d := *c
+	d.routes = append([]routeConfig{{path: "/", backend: "memory", source: "the default route /"}}, c.routes...)
+	return &d, true
+}
+
+// cleanRoutePath checks a route's path and returns it without a trailing
+// slash.
+func cleanRoutePath(p string) (string, error) {
+	if p == "/" {
+		return p, nil
+	}
+	p = strings.TrimSuffix(p, "/")
+	switch {
+	case !strings.HasPrefix(p, "/"):
+		return "", fmt.Errorf("%q: a route's path begins with a slash, as in /data", p)
+	case strings.IndexByte(p, 0) >= 0:
+		return "", fmt.Errorf("%q: a path can't contain a NUL byte", p)
+	}
+	for seg := range strings.SplitSeq(p[1:], "/") {
+		switch {
+		case seg == "":
+			return "", fmt.Errorf("%q: a route's path has no empty part (//)", p)
+		case seg == "." || seg == "..":
+			return "", fmt.Errorf("%q: a route's path has no part %q", p, seg)
+		case len(seg) > backends.MaxNameLen:
+			return "", fmt.Errorf("%.20q...: a part of a route's path has at most %d bytes", p, backends.MaxNameLen)
+		case strings.HasPrefix(seg, ".agentfs"):
+			return "", fmt.Errorf("%q: names that begin with .agentfs are reserved", p)
+		}
+	}
+	return p, nil
+}
+
+// checkSecrets refuses credentials among a route's values, without showing
+// them: configuration is printed, logged and shown in process lists.
+func (r *routeConfig) checkSecrets() error {
+	for _, k := range slices.Sorted(maps.Keys(r.values)) {
+		if v := r.values[k]; hasUserinfo(v.Value) {
+			return fmt.Errorf("%s: %s: contains credentials; %s", v.Source, k, credentialsRemedy)
+		}
+	}
+	return nil
+}
+
+const credentialsRemedy = "take them out and give them as the AWS SDK finds them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws"
+
+// hasUserinfo reports whether v is a URL with a user or a password in it.
+func hasUserinfo(v string) bool {
+	_, rest, ok := strings.Cut(v, "://")
+	if !ok {
+		return false
+	}
+	authority := rest
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		authority = rest[:i]
+	}
+	return strings.Contains(authority, "@")
+}
+
+// isPathKey reports whether the value of a route's key is a path of this
+// machine, where "~" stands for the home directory.
+func isPathKey(backend, key string) bool {
+	return backend == "local" && key == "path" || strings.HasSuffix(key, "_file") || strings.HasSuffix(key, "_dir")
+}
+
+// expandHome replaces a leading "~" by the home directory.
+func expandHome(p string) (string, error) {
+	if p != "~" && !strings.HasPrefix(p, "~/") {
+		return p, nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("%s: there is no home directory for ~ (set HOME, or write the path in full)", p)
+	}
+	return filepath.Join(home, p[1:]), nil
+}
+
+// absolute returns p with "~" replaced and, if it is relative, below dir.
+func absolute(p, dir string) (string, error) {
+	p, err := expandHome(p)
+	if err != nil || filepath.IsAbs(p) {
+		return p, err
+	}
+	return filepath.Abs(filepath.Join(dir, p))
+}
+
+// parseSize reads a size such as 10GiB.
+func parseSize(s string) (int64, error) {
+	n, err := humanize.ParseBytes(s)
+	if err != nil || n > 1<<62 {
+		return 0, fmt.Errorf("%q is not a size (write it as 10GiB, 500MB or a number of bytes)", s)
+	}
+	return int64(n), nil
+}

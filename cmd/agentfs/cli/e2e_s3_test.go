@@ -1,0 +1,217 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agentfs/agentfs/cache"
+	"github.com/agentfs/agentfs/cmd/agentfs/protocol"
+)
+
+// Two mounts of one store from one cache directory would be two truths: the
+// second is refused and names the first.
+func TestSameStoreTwice(t *testing.T) {
+	s, dir := newS3Server(t, "b"), t.TempDir()
+	m := startMount(t, "--cache-dir", dir, "--route", s.route("/d", "b", ""))
+	_, errOut, status := run(t, "mount", "--cache-dir", dir, "--route", s.route("/other", "b", ""), newPoint(t))
+	if status != exitFailed || strings.Count(errOut, "\n") != 1 {
+		t.Errorf("exit status %d: %s", status, errOut)
+	}
+	contains(t, errOut, m.point, fmt.Sprint(m.Process.Pid))
+	contains(t, mustRun(t, "status", "--cache-dir", dir), m.point, fmt.Sprint(m.Process.Pid), "in use")
+	m.stop(t)
+	contains(t, mustRun(t, "status", "--cache-dir", dir), "not in use")
+	startMount(t, "--cache-dir", dir, "--route", s.route("/other", "b", "")).stop(t)
+}
+
+// A store that can't be used is an error of the mount: one line with the
+// route, what is wrong and what to do.
+func TestStoreErrors(t *testing.T) {
+	needFuse(t)
+	s, denied := newS3Server(t, "b"), httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprint(w, `<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>`)
+	}))
+	defer denied.Close()
+	down := httptest.NewServer(nil)
+	down.Close()
+	for name, c := range map[string]struct {
+		url  string
+		want []string
+	}{
+		"no such bucket": {"s3://none?anonymous=true&endpoint=" + s.URL, []string{"none", "bucket"}},
+		"denied":         {"s3://b?anonymous=true&endpoint=" + denied.URL, []string{"bucket \"b\" denied", "policy"}},
+		"down":           {"s3://b?anonymous=true&max_attempts=2&endpoint=" + down.URL, []string{down.URL, "connection refused"}},
+		"unknown option": {"s3://b?secret_access_key=hunter2", []string{"secret_access_key"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, errOut, status := run(t, "mount", "--cache-dir", t.TempDir(), "--route", "/d="+c.url, newPoint(t))
+			if status == 0 || strings.Count(errOut, "\n") != 1 || strings.Contains(errOut, "hunter2") {
+				t.Errorf("exit status %d, and not one line: %s", status, errOut)
+			}
+			contains(t, errOut, append(c.want, "--route /d")...)
+		})
+	}
+}
+
+// openDirty leaves a file open on the mount that is not stored yet.
+func openDirty(t *testing.T, name string) *os.File {
+	t.Helper()
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("precious"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+// The end of a mount stores what is open and written.
+func TestEndStoresOpenFiles(t *testing.T) {
+	s := newS3Server(t, "b")
+	m := startMount(t, "--cache-dir", t.TempDir(), "--route", s.route("/d", "b", ""))
+	openDirty(t, filepath.Join(m.point, "d/open.txt"))
+	var st mountStatus
+	// Not with agentfs status: a new process closes its copy of the open file,
+	// and every close stores it.
+	if err := json.Unmarshal([]byte(readFile(t, filepath.Join(m.point, ".agentfs/status"))), &st); err != nil || st.Pending != 1 {
+		t.Errorf("pending %d, %v; want 1", st.Pending, err)
+	}
+	m.stop(t)
+	if got := s.object(t, "b", "open.txt"); got != "precious" {
+		t.Errorf("the object has %q", got)
+	}
+}
+
+// What can't be stored is kept, and everybody who asks is told: the exit
+// status of the mount and of unmount, status and recover.
+func TestNotStored(t *testing.T) {
+	s, dir := newS3Server(t, "b"), t.TempDir()
+	m := startMount(t, "--cache-dir", dir, "--drain-timeout", "2s",
+		"--route", s.route("/d", "b", "&max_attempts=2&retry_timeout=1s"))
+	openDirty(t, filepath.Join(m.point, "d/open.txt"))
+	s.down.Store(true)
+	_, errOut, status := run(t, "unmount", m.point)
+	if status != exitNotStored {
+		t.Errorf("unmount: exit status %d: %s", status, errOut)
+	}
+	contains(t, errOut, "open.txt", dir)
+	if status := m.end(t); status != exitNotStored {
+		t.Errorf("mount: exit status %d: %s", status, m.log)
+	}
+	contains(t, mustRun(t, "recover", "--cache-dir", dir), "open.txt", "8 B")
+	var rooms []cache.RoomStatus
+	if err := json.Unmarshal([]byte(mustRun(t, "recover", "--json", "--cache-dir", dir)), &rooms); err != nil || len(rooms) != 1 || len(rooms[0].Kept) != 1 {
+		t.Fatalf("%+v, %v", rooms, err)
+	}
+	if got := readFile(t, rooms[0].Kept[0].File); got != "precious" {
+		t.Errorf("kept %q", got)
+	}
+}
+
+// The second signal doesn't wait.
+func TestSecondSignal(t *testing.T) {
+	s := newS3Server(t, "b")
+	m := startMount(t, "--cache-dir", t.TempDir(), "--route", s.route("/d", "b", ""))
+	openDirty(t, filepath.Join(m.point, "d/open.txt"))
+	s.hang.Store(true)
+	m.signal(t, unix.SIGINT)
+	time.Sleep(500 * time.Millisecond)
+	select {
+	case <-m.done:
+		t.Fatalf("ended although the store doesn't answer: %s", m.log)
+	default:
+	}
+	begin := time.Now()
+	m.signal(t, unix.SIGINT)
+	if status := m.end(t); status != exitNotStored || time.Since(begin) > 5*time.Second {
+		t.Errorf("exit status %d after %s: %s", status, time.Since(begin), m.log)
+	}
+	contains(t, m.log.String(), "second signal", "1 files are not stored")
+	if _, ok := mountAt(m.point); ok {
+		t.Error("still mounted")
+	}
+}
+
+// The commands on files do the same on a mount and on the stores themselves.
+func TestFileCommands(t *testing.T) {
+	s := newS3Server(t, "b")
+	route := s.route("/d", "b", "&ttl=0s")
+	m := startMount(t, "--cache-dir", t.TempDir(), "--route", route)
+	for _, c := range []struct {
+		name string
+		on   []string
+	}{
+		{"mount", []string{"--mount", m.point}},
+		{"stores", []string{"--route", route}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			do := func(args ...string) (string, string, int) { return run(t, append(args, c.on...)...) }
+			ok := func(want string, args ...string) {
+				t.Helper()
+				out, errOut, status := do(args...)
+				if status != 0 || out != want {
+					t.Errorf("%q: exit status %d, %s\ngot  %q\nwant %q", args, status, errOut, out, want)
+				}
+			}
+			fails := func(want int, args ...string) {
+				t.Helper()
+				if out, errOut, status := do(args...); status != want || strings.Count(errOut, "\n") > 1 {
+					t.Errorf("%q: exit status %d, want %d: %s %s", args, status, want, out, errOut)
+				}
+			}
+			dir := "/d/" + c.name
+			ok("", "write", dir+"/a/b.txt", "--content", "one\ntwo\nthree\n")
+			ok("", "write", dir+"/c.md", "--content", "# one")
+			fails(exitCondition, "write", dir+"/c.md", "--content", "x", "--create-only")
+			ok("two\n", "read", dir+"/a/b.txt", "--offset", "1", "--limit", "1")
+			fails(exitFailed, "read", dir+"/none")
+			ok(dir+"/a/b.txt: replaced once (line 2)\n", "edit", dir+"/a/b.txt", "two", "2")
+			fails(exitCondition, "edit", dir+"/a/b.txt", "two", "2")
+			fails(exitCondition, "edit", dir+"/a/b.txt", "e", "E")
+			ok(dir+"/a/b.txt:1:one\n"+dir+"/c.md:1:# one\n", "grep", "one", dir)
+			ok(dir+"/a/b.txt:1\n", "grep", "-c", "^o", dir)
+			ok(dir+"/c.md\n", "grep", "-l", "one", dir, "--glob", "*.md")
+			fails(exitFailed, "grep", "absent", dir)
+			fails(exitFailed, "grep", "(", dir)
+			ok(dir+"/a/b.txt\n", "glob", "*.txt", dir)
+			if got := s.object(t, "b", c.name+"/a/b.txt"); got != "one\n2\nthree\n" {
+				t.Errorf("the object has %q", got)
+			}
+			out, _, _ := do("ls", dir, "--json")
+			var items []protocol.Item
+			for line := range strings.Lines(out) {
+				var it protocol.Item
+				if err := json.Unmarshal([]byte(line), &it); err != nil {
+					t.Fatal(err)
+				}
+				items = append(items, it)
+			}
+			if len(items) != 2 || items[0].Path != dir+"/a/" || items[1].Path != dir+"/c.md" || items[1].Size != 5 {
+				t.Fatalf("ls: %+v", items)
+			}
+			version := string(items[1].Version)
+			ok("", "write", dir+"/c.md", "--content", "# two", "--if-version", version)
+			fails(exitCondition, "write", dir+"/c.md", "--content", "# three", "--if-version", version)
+			fails(exitFailed, "rm", dir)
+			fails(exitFailed, "rm", "-r", "/d")
+			ok("", "rm", "-r", dir)
+			fails(exitFailed, "ls", dir)
+		})
+	}
+	m.stop(t)
+	if _, errOut, status := run(t, "ls"); status != exitUsage || !strings.Contains(errOut, "which tree?") {
+		t.Errorf("ls without a tree: %d %s", status, errOut)
+	}
+}

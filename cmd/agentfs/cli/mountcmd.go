@@ -1,0 +1,138 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+)
+
+// mountFlags are the flags of mount.
+type mountFlags struct {
+	routes       routeFlags
+	cacheDir     string
+	readOnly     bool
+	allowOther   bool
+	background   bool
+	debugFuse    bool
+	timeout      time.Duration
+	drainTimeout time.Duration
+}
+
+const (
+	defaultTimeout      = 2 * time.Minute
+	defaultDrainTimeout = 10 * time.Minute
+)
+
+func (f *mountFlags) register(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	f.routes.register(cmd)
+	fl.StringVar(&f.cacheDir, "cache-dir", "", "keep staged and cached content in this directory (default: "+cacheDirHelp+")")
+	fl.BoolVar(&f.readOnly, "read-only", false, "take no changes, on any route")
+	fl.BoolVar(&f.allowOther, "allow-other", false, "let other users see the mount; permissions apply to them as usual")
+	fl.BoolVar(&f.background, "background", false, "return when the mount is ready, and serve it in the background")
+	fl.DurationVar(&f.timeout, "timeout", defaultTimeout, "give up on one operation after this time: the program gets an error")
+	fl.DurationVar(&f.drainTimeout, "drain-timeout", defaultDrainTimeout, "at the end, wait at most so long for the stores; 0 waits for ever")
+	fl.BoolVar(&f.debugFuse, "debug-fuse", false, "log every operation of the kernel (a lot)")
+	must(cmd.MarkFlagDirname("cache-dir"))
+}
+
+const cacheDirHelp = "~/.cache/agentfs"
+
+func (p *program) mountCommand() *cobra.Command {
+	var f mountFlags
+	cmd := &cobra.Command{
+		Use:   "mount [--config FILE] [--route PATH=URL]... MOUNTPOINT",
+		Short: "Mount stores as one directory",
+		Long: `Mount serves the routes at MOUNTPOINT, an empty directory, until it is
+interrupted (Ctrl-C, SIGTERM) or unmounted. It says when the mount is ready and
+what is mounted. At the end it waits until the stores have everything; a second
+signal doesn't wait and says what is pending.
+
+Without a route for / there is memory at /.`,
+		Example: `  agentfs mount --route /data=s3://my-bucket/some/prefix ~/mnt
+  agentfs mount --route '/data=s3://my-bucket?endpoint=http://127.0.0.1:9000' --background ~/mnt
+  agentfs mount --config agentfs.yaml --read-only ~/mnt
+
+In /etc/fstab, with a route for / or a configuration file as the source:
+  s3://my-bucket        /mnt/bucket  fuse.agentfs  _netdev,nofail,allow_other  0 0
+  /etc/agentfs.yaml     /mnt/all     fuse.agentfs  _netdev,nofail              0 0`,
+		Args:              args(1, 1),
+		ValidArgsFunction: completeDir,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return p.runMount(cmd.Context(), &f, args[0])
+		},
+	}
+	f.register(cmd)
+	return cmd
+}
+
+// options turns the flags into options.
+func (f *mountFlags) options(log *slog.Logger, mountPoint string) (mountOptions, error) {
+	o := mountOptions{
+		readOnly: f.readOnly, allowOther: f.allowOther, debugFuse: f.debugFuse,
+		timeout: f.timeout, drainTimeout: f.drainTimeout,
+	}
+	if f.timeout <= 0 || f.drainTimeout < 0 {
+		return o, usagef("--timeout and --drain-timeout are lengths of time such as 30s, and --timeout is more than 0")
+	}
+	c, err := f.routes.read()
+	if err != nil {
+		return o, err
+	}
+	var added bool
+	if o.config, added = c.withRoot(); added {
+		log.Debug("no route for /, so there is memory", "route", "/")
+	}
+	if o.point, err = resolvePoint(mountPoint); err != nil {
+		return o, err
+	}
+	o.cacheDir, err = cacheDir(f.cacheDir, o.config)
+	return o, err
+}
+
+func (p *program) runMount(ctx context.Context, f *mountFlags, mountPoint string) error {
+	if f.background && !inBackground() {
+		return p.runInBackground(ctx, f, mountPoint)
+	}
+	if inBackground() {
+		unix.CloseOnExec(readyFD)
+	}
+	log, err := p.logger()
+	if err != nil {
+		return err
+	}
+	o, err := f.options(log, mountPoint)
+	if err != nil {
+		return err
+	}
+	// From here on signals are counted.
+	sig := watchSignals()
+	defer sig.stop()
+	m, err := p.mount(ctx, o, log)
+	if err != nil {
+		return err
+	}
+	if inBackground() {
+		err = reportReady(m.writeReady)
+		p.err = io.Discard // has become the log file
+	} else {
+		m.writeReady(p.out)
+		fmt.Fprintln(p.out, "Ctrl-C unmounts.")
+	}
+	if err != nil {
+		log.Warn("saying that the mount is ready failed", "err", err)
+	}
+	return m.serve(sig, p.err)
+}
+
+// writeReady says that the mount is ready and what is mounted.
+func (m *mounted) writeReady(w io.Writer) {
+	fmt.Fprintf(w, "agentfs is ready at %s\n\n", m.point)
+	writeRoutes(w, m.status(context.Background()))
+	fmt.Fprintln(w)
+}

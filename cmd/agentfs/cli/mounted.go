@@ -1,0 +1,186 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/readonly"
+	"github.com/agentfs/agentfs/backends/router"
+	"github.com/agentfs/agentfs/cache"
+	fusefs "github.com/agentfs/agentfs/fs"
+)
+
+// mountOptions say how to mount.
+type mountOptions struct {
+	config     *config
+	point      string // as resolvePoint returns it
+	cacheDir   string
+	readOnly   bool
+	allowOther bool
+	debugFuse  bool
+	timeout    time.Duration
+	// drainTimeout bounds the wait for the stores at the end; 0 is no bound.
+	drainTimeout time.Duration
+}
+
+// mountedRoute is a route of a mount.
+type mountedRoute struct {
+	openRoute
+	files backends.FileSystem // the outermost, as the kernel uses it
+	inner backends.FileSystem // below the read-only wrapper
+	// cached routes have their file depth from the cache.
+	cached bool
+}
+
+// mounted is a mount of this process.
+type mounted struct {
+	mountOptions
+	log     *slog.Logger
+	routes  []mountedRoute
+	files   backends.FileSystem // of the router
+	server  *fusefs.Server
+	started time.Time
+	outcome *outcome
+}
+
+// mount opens the stores, puts them together and mounts them. The mount is
+// ready when it returns. What was opened is closed again if it fails.
+func (p *program) mount(ctx context.Context, o mountOptions, log *slog.Logger) (_ *mounted, err error) {
+	if err := preparePoint(o.point, log); err != nil {
+		return nil, err
+	}
+	m := &mounted{mountOptions: o, log: log, started: time.Now()}
+	defer func() {
+		if err != nil {
+			m.outcome.close()
+			err = errors.Join(err, m.release(ctx))
+		}
+	}()
+	// A signal while the stores are looked at ends the start; what serves the
+	// mount outlives it.
+	starting, ctx := ctx, context.WithoutCancel(ctx)
+	open, err := p.openAll(ctx, o.config, o.readOnly, log)
+	if err != nil {
+		return nil, err
+	}
+	if err := reach(starting, open); err != nil {
+		closeAll(open, log)
+		return nil, err
+	}
+	for i, r := range open {
+		mr, err := m.mountRoute(ctx, r)
+		if err != nil {
+			closeAll(open[i:], log)
+			return nil, err
+		}
+		m.routes = append(m.routes, mr)
+	}
+	if m.files, err = m.compose(); err != nil {
+		return nil, err
+	}
+	if m.outcome, err = listenOutcome(m); err != nil {
+		return nil, err
+	}
+	m.server, err = fusefs.Mount(o.point, m.files, fusefs.Options{
+		AllowOther: o.allowOther,
+		ReadOnly:   o.readOnly,
+		FsName:     m.fsName(),
+		Log:        log,
+		Timeout:    o.timeout,
+		Debug:      o.debugFuse,
+	})
+	if err != nil {
+		return nil, err
+	}
+	// A working directory inside the mount would keep it busy, and a server
+	// that resolves a relative path through its own mount waits for itself.
+	if err := os.Chdir("/"); err != nil {
+		log.Warn("changing to / failed", "err", err)
+	}
+	return m, nil
+}
+
+// mountRoute gives r its file depth.
+func (m *mounted) mountRoute(ctx context.Context, r openRoute) (mountedRoute, error) {
+	mr := mountedRoute{openRoute: r, files: backends.FilesOf(r.store)}
+	if mr.files == nil {
+		fsys, err := cache.New(ctx, r.store, cache.Config{
+			Dir:        m.cacheDir,
+			Identity:   r.identity,
+			MountPoint: m.point,
+			ReadOnly:   r.readOnly,
+			TTL:        r.ttl,
+			UID:        r.uid,
+			GID:        r.gid,
+			FileMode:   r.fileMode,
+			DirMode:    r.dirMode,
+			Durability: r.durability,
+			Size:       m.config.cacheSize,
+			Log:        m.log.With("route", r.path),
+		})
+		if err != nil {
+			return mr, fmt.Errorf("%s: %w", r.source, err)
+		}
+		mr.files, mr.cached = fsys, true
+	}
+	mr.inner = mr.files
+	if r.readOnly {
+		mr.files = readonly.FileSystem(mr.files)
+	}
+	return mr, nil
+}
+
+// compose makes one tree of the routes and the control directory.
+func (m *mounted) compose() (backends.FileSystem, error) {
+	ctl, err := m.controlStore()
+	if err != nil {
+		return nil, err
+	}
+	routes := []router.Route{{Path: controlPath, Store: ctl, Files: backends.FilesOf(ctl), Source: "the control directory", Hidden: true}}
+	for _, r := range m.routes {
+		routes = append(routes, router.Route{Path: r.path, Store: r.store, Files: r.files, Source: r.source})
+	}
+	rt, err := router.New(routes)
+	if err != nil {
+		return nil, usage(err)
+	}
+	return rt.FileSystem(), nil
+}
+
+// fsName is the source that the kernel's mount table shows.
+func (m *mounted) fsName() string {
+	for _, r := range m.routes {
+		if len(m.routes) == 1 {
+			return r.String()
+		}
+	}
+	return "agentfs"
+}
+
+// release closes the file systems and the stores. Everything that was
+// acknowledged is in its store if it returns nil.
+func (m *mounted) release(ctx context.Context) error {
+	var errs []error
+	if m.files != nil {
+		if err := m.files.Close(ctx); err != nil {
+			errs = append(errs, err)
+		}
+	} else {
+		for _, r := range m.routes {
+			if err := r.inner.Close(ctx); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", r.path, err))
+			}
+		}
+	}
+	for _, r := range m.routes {
+		if err := backends.CloseStore(r.store); err != nil {
+			m.log.Warn("closing the store failed", "route", r.path, "err", err)
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/agentfs/agentfs/backends/router"
+)
+
+// routeFlags are the flags that say which stores there are.
+type routeFlags struct {
+	config string
+	routes []string
+}
+
+func (f *routeFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.config, "config", "", "YAML file with cache and routes")
+	// Not a StringSlice: a URL may contain commas.
+	cmd.Flags().StringArrayVar(&f.routes, "route", nil, "serve PATH from a store, as `PATH=URL`; may be repeated")
+	must(cmd.MarkFlagFilename("config", "yaml", "yml"))
+	must(cmd.RegisterFlagCompletionFunc("route", cobra.FixedCompletions([]string{
+		"/=memory:\tfiles in memory, gone at the end",
+		"/data=s3://\tan S3 bucket: /data=s3://BUCKET/PREFIX",
+		"/src=local:/\ta directory of this host: /src=local:/DIR",
+	}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace)))
+}
+
+func (f *routeFlags) given() bool { return f.config != "" || len(f.routes) > 0 }
+
+func (f *routeFlags) read() (*config, error) {
+	c, err := readConfig(f.config, f.routes)
+	return c, usage(err)
+}
+
+// must is for calls that fail only on a mistake in this package.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// openStores opens the stores of all routes as one tree, at the object depth.
+func (p *program) openStores(ctx context.Context, f *routeFlags, log *slog.Logger) (*opened, error) {
+	c, err := f.read()
+	if err != nil {
+		return nil, err
+	}
+	c, _ = c.withRoot()
+	open, err := p.openAll(ctx, c, false, log)
+	if err != nil {
+		return nil, err
+	}
+	o := &opened{close: func() { closeAll(open, log) }}
+	var routes []router.Route
+	for _, r := range open {
+		routes = append(routes, router.Route{Path: r.path, Store: r.store, Source: r.source})
+		o.routes = append(o.routes, strings.TrimPrefix(r.path, "/"))
+	}
+	if o.Store, err = router.New(routes); err != nil {
+		o.close()
+		return nil, usage(err)
+	}
+	return o, nil
+}

@@ -1,0 +1,168 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/readonly"
+)
+
+// defaultTTL is how long the kernel and the cache believe what a store said,
+// if a route says nothing else.
+const defaultTTL = 5 * time.Second
+
+// generic are the options that every route has, whatever its backend.
+type generic struct {
+	readOnly          bool
+	durability        string
+	ttl               time.Duration
+	uid, gid          uint32
+	fileMode, dirMode fs.FileMode
+}
+
+// durabilityClose: close(2) returns when the store has the content.
+const durabilityClose = "close"
+
+func takeGeneric(o *backends.Options) generic {
+	g := generic{
+		readOnly:   o.Bool("read_only", false),
+		durability: o.String("durability", durabilityClose),
+		ttl:        o.Duration("ttl", defaultTTL),
+		uid:        uint32(o.Int("uid", int64(os.Geteuid()), 0, 1<<32-2)),
+		gid:        uint32(o.Int("gid", int64(os.Getegid()), 0, 1<<32-2)),
+		fileMode:   fs.FileMode(o.Mode("file_mode", 0o644)),
+		dirMode:    fs.FileMode(o.Mode("dir_mode", 0o755)),
+	}
+	switch g.durability {
+	case durabilityClose:
+	case "writeback":
+		o.Fail("durability", "writeback is not there yet in this version; write close, with which close() returns when the store has everything")
+	default:
+		o.Fail("durability", "%q is not a durability; there is close", g.durability)
+	}
+	for _, m := range []struct {
+		key  string
+		mode fs.FileMode
+	}{{"file_mode", g.fileMode}, {"dir_mode", g.dirMode}} {
+		if m.mode > 0o777 {
+			o.Fail(m.key, "%04o has more than permission bits", uint32(m.mode))
+		}
+	}
+	return g
+}
+
+// openRoute is a route whose store is open.
+type openRoute struct {
+	routeConfig
+	generic
+	store    backends.Store // as the opener returned it, or read-only
+	identity string
+}
+
+// openAll opens the stores of all routes, or none. readOnly makes every route
+// read-only, whatever it says itself.
+func (p *program) openAll(ctx context.Context, c *config, readOnly bool, log *slog.Logger) ([]openRoute, error) {
+	var open []openRoute
+	var errs []error
+	for _, rc := range c.routes {
+		r, err := p.openRoute(ctx, rc, readOnly, log)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		open = append(open, r)
+	}
+	if len(errs) > 0 {
+		closeAll(open, log)
+		return nil, errors.Join(errs...)
+	}
+	return open, nil
+}
+
+func closeAll(routes []openRoute, log *slog.Logger) {
+	for _, r := range routes {
+		if err := backends.CloseStore(r.store); err != nil {
+			log.Warn("closing the store failed", "route", r.path, "err", err)
+		}
+	}
+}
+
+func (p *program) openRoute(ctx context.Context, rc routeConfig, readOnly bool, log *slog.Logger) (openRoute, error) {
+	open, ok := p.backends[rc.backend]
+	if !ok {
+		known := strings.Join(slices.Sorted(maps.Keys(p.backends)), ", ")
+		return openRoute{}, usagef("%s: unknown backend %q; there are %s", rc.source, rc.backend, known)
+	}
+	o := backends.NewOptions(rc.source, log.With("route", rc.path), rc.values)
+	r := openRoute{routeConfig: rc, generic: takeGeneric(o)}
+	s, err := open(ctx, o)
+	if err == nil {
+		// An opener that forgot to close its options takes wrong ones silently.
+		if err = o.Close(); err != nil {
+			closeAll([]openRoute{{routeConfig: rc, store: s}}, log)
+		}
+	}
+	if err != nil {
+		if msg := err.Error(); !strings.HasPrefix(msg, rc.source) && !strings.Contains(msg, fileOf(rc.source)+":") {
+			err = fmt.Errorf("%s: %w", rc.source, err)
+		}
+		return openRoute{}, usage(err)
+	}
+	r.readOnly = r.readOnly || readOnly
+	r.identity = backends.IdentityOf(s, rc.String())
+	r.store = s
+	if r.readOnly {
+		r.store = readonly.Store(s)
+	}
+	return r, nil
+}
+
+// reachTimeout bounds how long a mount waits at its start for a store that
+// doesn't answer. Retries against one that refuses connections end sooner.
+const reachTimeout = 30 * time.Second
+
+// reach asks every store that is not of this machine whether it is there, so
+// that a wrong bucket or endpoint is an error of the mount and not of the
+// first program that looks into it.
+func reach(ctx context.Context, routes []openRoute) error {
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
+	errs := make([]error, len(routes))
+	var wg sync.WaitGroup
+	for i, r := range routes {
+		if backends.FilesOf(r.store) != nil {
+			continue
+		}
+		wg.Go(func() {
+			for _, err := range r.store.List(ctx, ".", "") {
+				switch {
+				case errors.Is(err, context.DeadlineExceeded):
+					errs[i] = fmt.Errorf("%s: no answer from %s within %s; is the endpoint right and up, and the network there?", r.source, r.String(), reachTimeout)
+				case err != nil:
+					errs[i] = fmt.Errorf("%s: %w", r.source, err)
+				}
+				return
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// fileOf returns the file of a source such as "agentfs.yaml:12".
+func fileOf(source string) string {
+	if i := strings.LastIndexByte(source, ':'); i >= 0 {
+		return source[:i]
+	}
+	return source
+}

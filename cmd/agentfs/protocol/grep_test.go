@@ -1,0 +1,173 @@
+package protocol_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/cmd/agentfs/protocol"
+)
+
+// grep returns the lines that Grep finds as PATH:LINE:TEXT, context with "-".
+func grep(t *testing.T, s backends.Store, pattern, path string, o protocol.GrepOptions) (lines []string, err error) {
+	t.Helper()
+	for m, err := range protocol.Grep(t.Context(), s, pattern, path, o) {
+		if err != nil {
+			return lines, err
+		}
+		for l, err := range m.Lines {
+			if err != nil {
+				return lines, err
+			}
+			sep := ":"
+			if l.Context {
+				sep = "-"
+			}
+			lines = append(lines, fmt.Sprintf("%s%s%d%s%s", m.Path, sep, l.Number, sep, l.Text))
+		}
+	}
+	return lines, nil
+}
+
+func TestGrep(t *testing.T) {
+	s := newStore(t, map[string]string{
+		"a.txt":   "one\nTwo\nthree\nfour\r\nfive\nsix\nno newline: one",
+		"b/c.go":  "func one() {}\n",
+		"b/d.bin": "one\x00one\n",
+		"b/e.txt": "1+1\n",
+		"empty":   "",
+	})
+	for _, c := range []struct {
+		name, pattern, path string
+		o                   protocol.GrepOptions
+		want                []string
+	}{
+		{"all", "one", "/", protocol.GrepOptions{}, []string{"/a.txt:1:one", "/a.txt:7:no newline: one", "/b/c.go:1:func one() {}"}},
+		{"below", "one", "/b", protocol.GrepOptions{}, []string{"/b/c.go:1:func one() {}"}},
+		{"one file", "^t", "a.txt", protocol.GrepOptions{}, []string{"/a.txt:3:three"}},
+		{"case", "^t", "a.txt", protocol.GrepOptions{IgnoreCase: true}, []string{"/a.txt:2:Two", "/a.txt:3:three"}},
+		{"fixed", "1+1", "/", protocol.GrepOptions{Fixed: true}, []string{"/b/e.txt:1:1+1"}},
+		{"dos", "four$", "/", protocol.GrepOptions{}, []string{"/a.txt:4:four"}},
+		{"glob", "one", "/", protocol.GrepOptions{Glob: "*.go"}, []string{"/b/c.go:1:func one() {}"}},
+		{"glob path", "one", "/", protocol.GrepOptions{Glob: "b/*.go"}, []string{"/b/c.go:1:func one() {}"}},
+		{"context", "three", "a.txt", protocol.GrepOptions{Before: 1, After: 2}, []string{"/a.txt-2-Two", "/a.txt:3:three", "/a.txt-4-four", "/a.txt-5-five"}},
+		{"context overlaps", "o", "a.txt", protocol.GrepOptions{Before: 2, After: 1}, []string{
+			"/a.txt:1:one", "/a.txt:2:Two", "/a.txt-3-three", "/a.txt:4:four", "/a.txt-5-five", "/a.txt-6-six", "/a.txt:7:no newline: one"}},
+		{"first", "o", "/", protocol.GrepOptions{FirstOnly: true}, []string{"/a.txt:1:one", "/b/c.go:1:func one() {}"}},
+		{"none", "absent", "/", protocol.GrepOptions{}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := grep(t, s, c.pattern, c.path, c.o)
+			if err != nil || !slices.Equal(got, c.want) {
+				t.Errorf("got %q, %v\nwant %q", got, err, c.want)
+			}
+		})
+	}
+	if _, err := grep(t, s, "(", "/", protocol.GrepOptions{}); !errors.Is(err, fs.ErrInvalid) {
+		t.Errorf("bad pattern: %v", err)
+	}
+	if _, err := grep(t, s, "x", "/none", protocol.GrepOptions{}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing: %v", err)
+	}
+}
+
+// Lines longer than the buffer are found wherever the match lies, also across
+// the border of two windows.
+func TestGrepLongLines(t *testing.T) {
+	const mib = 1 << 20
+	for _, at := range []int{0, 100, mib - 3, mib, 2*mib - 3, 3*mib - 6} {
+		line := strings.Repeat("x", at) + "NEEDLE" + strings.Repeat("y", 3*mib-at)
+		s := newStore(t, map[string]string{"f": "short\n" + line + "\nNEEDLE\n"})
+		got, err := grep(t, s, "NEEDLE", "/", protocol.GrepOptions{})
+		if err != nil || len(got) != 2 || !strings.Contains(got[0], "NEEDLE") || len(got[0]) > 1000 || got[1] != "/f:3:NEEDLE" {
+			t.Errorf("at %d: %d lines, %v", at, len(got), err)
+		}
+	}
+}
+
+// With many files and many matches the order is that of the walk, and leaving
+// early ends everything.
+func TestGrepOrder(t *testing.T) {
+	files := map[string]string{}
+	var want []string
+	for i := range 60 {
+		name := fmt.Sprintf("d%d/f%02d", i/20, i)
+		files[name] = strings.Repeat("match\n", 200)
+		for l := range 200 {
+			want = append(want, fmt.Sprintf("/%s:%d:match", name, l+1))
+		}
+	}
+	s := newStore(t, files)
+	got, err := grep(t, s, "match", "/", protocol.GrepOptions{Parallel: 4})
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%d lines in another order than the %d expected, %v", len(got), len(want), err)
+	}
+	n := 0
+	for m, err := range protocol.Grep(t.Context(), s, "match", "/", protocol.GrepOptions{Parallel: 4}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range m.Lines {
+			break
+		}
+		if n++; n == 3 {
+			break
+		}
+	}
+	if n != 3 {
+		t.Errorf("%d files, want 3", n)
+	}
+}
+
+// unreadable fails to open one file.
+type unreadable struct {
+	backends.Store
+	name string
+}
+
+func (u unreadable) Open(ctx context.Context, name string, r backends.Range, cond backends.If) (io.ReadCloser, backends.Entry, error) {
+	if name == u.name {
+		return nil, backends.Entry{}, &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
+	}
+	return u.Store.Open(ctx, name, r, cond)
+}
+
+// A file that can't be read does not end the search in the others.
+func TestGrepGoesOn(t *testing.T) {
+	s := unreadable{newStore(t, map[string]string{"a": "x\n", "b": "x\n", "c": "x\n"}), "b"}
+	var found []string
+	var failed error
+	for m, err := range protocol.Grep(t.Context(), s, "x", "/", protocol.GrepOptions{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, err := range m.Lines {
+			if err != nil {
+				failed = err
+				continue
+			}
+			found = append(found, m.Path)
+		}
+	}
+	if !slices.Equal(found, []string{"/a", "/c"}) || !errors.Is(failed, fs.ErrPermission) {
+		t.Errorf("found %q, failed %v", found, failed)
+	}
+}
+
+func TestGrepCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var last error
+	for _, err := range protocol.Grep(ctx, newStore(t, map[string]string{"a": "x"}), "x", "/", protocol.GrepOptions{}) {
+		last = err
+	}
+	if !errors.Is(last, context.Canceled) {
+		t.Errorf("%v, want Canceled", last)
+	}
+}
