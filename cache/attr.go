@@ -46,10 +46,10 @@ func (c *FS) attr(n *tree.Node) backends.Attr {
 	default:
 		a.Valid = c.cfg.TTL
 	}
-	if p, _, ok := c.tree.Where(n); ok && p != n {
+	if p, name, ok := c.tree.Where(n); ok && p != n {
 		d := dirOf(p)
 		d.mu.Lock()
-		a.Valid = max(a.Valid, c.left(d.listed))
+		a.Valid = max(a.Valid, c.left(d.listedFor(name)))
 		d.mu.Unlock()
 	}
 	return a
@@ -90,7 +90,12 @@ func (c *FS) SetAttr(ctx context.Context, n backends.Node, ch backends.AttrChang
 		if !closes {
 			// truncate(2) is followed by no close of its own, and somebody who
 			// only reads uploads nothing at his.
-			if err := c.upload(ctx, f); err != nil {
+			err := c.upload(ctx, f)
+			if errors.Is(err, backends.ErrChanged) {
+				name, _ := c.tree.Path(f.node)
+				err = notSeen(name)
+			}
+			if err != nil {
 				return backends.Attr{}, err
 			}
 		}

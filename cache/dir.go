@@ -47,6 +47,23 @@ func (d *dir) begin(name string) {
 		d.changing = map[string]int{}
 	}
 	d.changing[name]++
+	delete(d.absent, name)
+}
+
+// gone says that the store has nothing under name, because this machine has
+// just removed it.
+func (d *dir) gone(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.setAbsent(name, time.Now())
+}
+
+// setAbsent records that the store had nothing under name at t. d.mu is held.
+func (d *dir) setAbsent(name string, t time.Time) {
+	if d.absent == nil || len(d.absent) > 4096 {
+		d.absent = map[string]time.Time{}
+	}
+	d.absent[name] = t
 }
 
 // end says that the change of name is over.
@@ -61,15 +78,33 @@ func (d *dir) end(name string) {
 		d.changed = map[string]time.Time{}
 	}
 	d.changed[name] = now
-	delete(d.absent, name)
 	if len(d.changed) > 1024 {
-		// Older than any question that can still be on its way.
-		for k, t := range d.changed {
-			if now.Sub(t) > 2*storeTimeout {
-				delete(d.changed, k)
-			}
+		d.prune(now)
+	}
+}
+
+// prune forgets changes that are older than any question still on its way. A
+// listing that is older than that too is given up, because it says nothing
+// about the names that have changed since. d.mu is held.
+func (d *dir) prune(now time.Time) {
+	const old = 2 * storeTimeout
+	if now.Sub(d.listed) > old {
+		d.listed = time.Time{}
+	}
+	for k, t := range d.changed {
+		if now.Sub(t) > old {
+			delete(d.changed, k)
 		}
 	}
+}
+
+// listedFor returns when a listing was asked for that says something about
+// name; zero if none was. d.mu is held.
+func (d *dir) listedFor(name string) time.Time {
+	if d.oursSince(name, d.listed) {
+		return time.Time{}
+	}
+	return d.listed
 }
 
 // oursSince reports whether what the store was asked at t says nothing about

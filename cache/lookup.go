@@ -84,7 +84,7 @@ func (c *FS) known(p *tree.Node, name string) (*tree.Node, error, bool) {
 	defer d.mu.Unlock()
 	n, err := c.tree.Lookup(p, name)
 	if err == nil {
-		return n, nil, d.changing[name] > 0 || c.confirmed(d, n)
+		return n, nil, d.changing[name] > 0 || c.confirmed(d, name, n)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err, true
@@ -93,23 +93,21 @@ func (c *FS) known(p *tree.Node, name string) (*tree.Node, error, bool) {
 		return nil, err, true
 	}
 	t := d.absent[name]
-	if d.listed.After(t) {
-		t = d.listed
-	}
-	if own := d.changed[name]; own.After(t) {
-		t = own // removed by this machine
+	if listed := d.listedFor(name); listed.After(t) {
+		t = listed
 	}
 	return nil, err, c.fresh(t)
 }
 
-// confirmed reports whether n, a child of the directory of d, can be believed
-// to be there as it is. d.mu is held.
-func (c *FS) confirmed(d *dir, n *tree.Node) bool {
+// confirmed reports whether n, the child called name of the directory of d,
+// can be believed to be there as it is. d.mu is held.
+func (c *FS) confirmed(d *dir, name string, n *tree.Node) bool {
+	listed := d.listedFor(name)
 	switch x := n.Data.(type) {
 	case *file:
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		return x.localLocked() || c.fresh(x.seen) || c.fresh(d.listed)
+		return x.localLocked() || c.fresh(x.seen) || c.fresh(listed)
 	case *dir:
 		x.mu.Lock()
 		defer x.mu.Unlock()
@@ -117,12 +115,12 @@ func (c *FS) confirmed(d *dir, n *tree.Node) bool {
 		if x.listed.After(t) {
 			t = x.listed
 		}
-		if d.listed.After(t) {
-			t = d.listed
+		if listed.After(t) {
+			t = listed
 		}
 		return !t.IsZero() && time.Since(t) < dirTrust*c.cfg.TTL
 	}
-	return c.fresh(d.listed)
+	return c.fresh(listed)
 }
 
 // ask asks the store about name in p and merges what it says. Several that

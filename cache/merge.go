@@ -62,10 +62,9 @@ func (m merging) one(ctx context.Context, name string, e *backends.Entry) error 
 	d.mu.Lock()
 	if e == nil {
 		m.missing(d, name)
-		if d.absent == nil || len(d.absent) > 4096 {
-			d.absent = map[string]time.Time{}
+		if !d.oursSince(name, m.asked) {
+			d.setAbsent(name, m.asked)
 		}
-		d.absent[name] = m.asked
 		d.mu.Unlock()
 		return nil
 	}

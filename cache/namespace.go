@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"time"
@@ -190,7 +191,6 @@ func (c *FS) forgetName(p *tree.Node, name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.absent, name)
-	delete(d.changed, name)
 	d.listed = time.Time{}
 	if n, err := c.tree.Lookup(p, name); err == nil {
 		if f, ok := n.Data.(*file); ok {
@@ -233,6 +233,7 @@ func (c *FS) Unlink(ctx context.Context, parent backends.Node, name string) erro
 	if errors.Is(err, backends.ErrChanged) {
 		// Somebody else's newer content stays.
 		c.forgetName(p, name)
+		err = notSeen(path)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -240,8 +241,17 @@ func (c *FS) Unlink(ctx context.Context, parent backends.Node, name string) erro
 	if _, _, err := c.tree.Unlink(p, name, n); err != nil {
 		return err
 	}
+	dirOf(p).gone(name)
 	c.detached(n)
 	return nil
+}
+
+// notSeen is the error of a call on a name that would take away a content
+// which somebody else has put there meanwhile. It is not ErrChanged: a kernel
+// that hears ESTALE looks the name up again and repeats the call, and then
+// what nobody here has seen is gone.
+func notSeen(path string) error {
+	return fmt.Errorf("%s: changed elsewhere meanwhile; look again: %w", path, backends.ErrBusy)
 }
 
 // removeStored removes what the store has under f's name. Whoever has f open
@@ -324,5 +334,6 @@ func (c *FS) Rmdir(ctx context.Context, parent backends.Node, name string) error
 	} else if err != nil {
 		return err
 	}
+	dirOf(p).gone(name)
 	return nil
 }

@@ -130,6 +130,9 @@ func (c *FS) renameFile(ctx context.Context, from *tree.Node, oldName string, to
 		if errors.Is(err, backends.ErrChanged) || errors.Is(err, fs.ErrExist) {
 			c.forgetName(to, newName)
 			c.forgetName(from, oldName)
+			if flags != backends.RenameNoReplace {
+				err = notSeen(newPath)
+			}
 		}
 		return err
 	}
@@ -228,6 +231,7 @@ func (c *FS) removeOld(ctx context.Context, from *tree.Node, oldName, oldPath st
 	err := c.store.Remove(ctx, oldPath, backends.If{Match: old})
 	switch {
 	case err == nil, errors.Is(err, fs.ErrNotExist):
+		dirOf(from).gone(oldName)
 		return nil
 	case errors.Is(err, backends.ErrChanged):
 		c.forgetName(from, oldName)
