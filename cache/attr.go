@@ -93,7 +93,7 @@ func (c *FS) SetAttr(ctx context.Context, n backends.Node, ch backends.AttrChang
 			err := c.upload(ctx, f)
 			if errors.Is(err, backends.ErrChanged) {
 				name, _ := c.tree.Path(f.node)
-				err = notSeen(name)
+				err = &unseenError{name}
 			}
 			if err != nil {
 				return backends.Attr{}, err

@@ -57,7 +57,22 @@ func (c *FS) lookup(ctx context.Context, p *tree.Node, name string) (*tree.Node,
 	if n, err, known := c.known(p, name); known {
 		return n, err
 	}
-	if err := again(func() error { return c.ask(ctx, p, name) }); err != nil {
+	d := dirOf(p)
+	err := again(func() error {
+		asked, err := c.ask(ctx, p, name)
+		if err != nil {
+			return err
+		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.changing[name] == 0 && d.oursSince(name, asked) {
+			// The answer is to a question that somebody asked before the name
+			// was changed here.
+			return errMoved
+		}
+		return nil
+	})
+	if err != nil {
 		return nil, err
 	}
 	// What the answer said is in the tree now, whatever its age: with a ttl
@@ -65,9 +80,9 @@ func (c *FS) lookup(ctx context.Context, p *tree.Node, name string) (*tree.Node,
 	return c.tree.Lookup(p, name)
 }
 
-// again asks until no directory moves meanwhile. That it doesn't end would
-// take somebody who moves directories all the time, each in less than the
-// store takes to answer.
+// again asks until the answer is not overtaken by a change of this machine.
+// That it doesn't end would take somebody who changes the same name or moves
+// directories all the time, in less than the store takes to answer.
 func again(ask func() error) (err error) {
 	for range 100 {
 		if err = ask(); !errors.Is(err, errMoved) {
@@ -124,32 +139,32 @@ func (c *FS) confirmed(d *dir, name string, n *tree.Node) bool {
 }
 
 // ask asks the store about name in p and merges what it says. Several that
-// ask the same share one question.
-func (c *FS) ask(ctx context.Context, p *tree.Node, name string) error {
+// ask the same share one question; asked is when it was asked.
+func (c *FS) ask(ctx context.Context, p *tree.Node, name string) (asked time.Time, err error) {
 	d := dirOf(p)
 	d.mu.Lock()
 	list := time.Since(d.lone) < time.Second && !d.big && c.cfg.TTL > 0
 	d.lone = time.Now()
 	d.mu.Unlock()
 	if list {
-		err := c.list(ctx, p, smallDir)
+		asked, err := c.list(ctx, p, smallDir)
 		if !errors.Is(err, errBig) {
 			if errors.Is(err, fs.ErrNotExist) {
-				return nil // the directory is gone: so is the name
+				err = nil // the directory is gone: so is the name
 			}
-			return err
+			return asked, err
 		}
 	}
 	m := c.merging(p)
 	path, err := c.path(p, name)
 	if err != nil {
-		return err
+		return time.Time{}, err
 	}
 	if err := backends.ValidName(c.store, path); err != nil {
 		// The store can't have it.
-		return fs.ErrNotExist
+		return time.Time{}, fs.ErrNotExist
 	}
-	return c.share(ctx, fmt.Sprint("stat ", p.ID(), " ", name), func(ctx context.Context) error {
+	return c.share(ctx, m.asked, fmt.Sprint("stat ", p.ID(), " ", name), func(ctx context.Context) error {
 		e, err := c.store.Stat(ctx, path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -162,19 +177,20 @@ func (c *FS) ask(ctx context.Context, p *tree.Node, name string) error {
 	})
 }
 
-// share runs f once for all that ask under the same key at the same time. It
-// belongs to none of them: f goes on if one gives up waiting.
-func (c *FS) share(ctx context.Context, key string, f func(context.Context) error) error {
+// share runs f once for all that ask under the same key at the same time, and
+// returns when the one of them asked that runs. f belongs to none of them: it
+// goes on if one gives up waiting.
+func (c *FS) share(ctx context.Context, now time.Time, key string, f func(context.Context) error) (asked time.Time, err error) {
 	done := c.asking.DoChan(key, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 		defer cancel()
-		return nil, f(ctx)
+		return now, f(ctx)
 	})
 	select {
 	case r := <-done:
-		return r.Err
+		return r.Val.(time.Time), r.Err
 	case <-ctx.Done():
-		return ctx.Err()
+		return now, ctx.Err()
 	}
 }
 
@@ -189,7 +205,11 @@ func (c *FS) ReadDir(ctx context.Context, n backends.Node) ([]backends.DirEntry,
 	fresh := c.fresh(d.listed)
 	d.mu.Unlock()
 	if !fresh {
-		if err := again(func() error { return c.list(ctx, p, 0) }); err != nil {
+		err := again(func() error {
+			_, err := c.list(ctx, p, 0)
+			return err
+		})
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -198,14 +218,14 @@ func (c *FS) ReadDir(ctx context.Context, n backends.Node) ([]backends.DirEntry,
 
 // list lists p and merges the listing. With a limit it gives up with errBig
 // when there are more entries than that.
-func (c *FS) list(ctx context.Context, p *tree.Node, limit int) error {
+func (c *FS) list(ctx context.Context, p *tree.Node, limit int) (asked time.Time, err error) {
 	m := c.merging(p)
 	path, ok := c.tree.Path(p)
 	if !ok {
 		// Removed, and still open: nothing is in it.
-		return nil
+		return m.asked, nil
 	}
-	return c.share(ctx, fmt.Sprint("list ", p.ID(), " ", limit), func(ctx context.Context) error {
+	return c.share(ctx, m.asked, fmt.Sprint("list ", p.ID(), " ", limit), func(ctx context.Context) error {
 		var all []backends.Entry
 		for e, err := range c.store.List(ctx, path, "") {
 			if err != nil {

@@ -22,8 +22,9 @@ type merging struct {
 	moves uint64
 }
 
-// errMoved says that directories moved while the store was asked.
-var errMoved = errors.New("directories moved meanwhile")
+// errMoved says that this machine moved directories, or changed the name,
+// while the store was asked.
+var errMoved = errors.New("changed here while the store was asked")
 
 // merging returns what merges the answer to a question that is asked next
 // about dir. The path to ask by has to be taken from the tree after this.

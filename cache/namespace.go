@@ -3,7 +3,6 @@ package cache
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"time"
@@ -233,7 +232,8 @@ func (c *FS) Unlink(ctx context.Context, parent backends.Node, name string) erro
 	if errors.Is(err, backends.ErrChanged) {
 		// Somebody else's newer content stays.
 		c.forgetName(p, name)
-		err = notSeen(path)
+		c.changed(p, name)
+		err = &unseenError{path}
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -246,12 +246,17 @@ func (c *FS) Unlink(ctx context.Context, parent backends.Node, name string) erro
 	return nil
 }
 
-// notSeen is the error of a call on a name that would take away a content
-// which somebody else has put there meanwhile. It is not ErrChanged: a kernel
-// that hears ESTALE looks the name up again and repeats the call, and then
-// what nobody here has seen is gone.
-func notSeen(path string) error {
-	return fmt.Errorf("%s: changed elsewhere meanwhile; look again: %w", path, backends.ErrBusy)
+// unseenError is the error of a call on a name that would take away a content
+// which somebody else has put there meanwhile. It matches ErrChanged, and
+// ErrBusy first of all: a kernel that hears ESTALE looks the name up again and
+// repeats the call by itself, and then what nobody here has seen is gone.
+type unseenError struct{ path string }
+
+func (e *unseenError) Error() string { return e.path + ": changed elsewhere meanwhile; look again" }
+
+// Is makes e match both.
+func (e *unseenError) Is(target error) bool {
+	return target == backends.ErrBusy || target == backends.ErrChanged
 }
 
 // removeStored removes what the store has under f's name. Whoever has f open

@@ -130,8 +130,10 @@ func (c *FS) renameFile(ctx context.Context, from *tree.Node, oldName string, to
 		if errors.Is(err, backends.ErrChanged) || errors.Is(err, fs.ErrExist) {
 			c.forgetName(to, newName)
 			c.forgetName(from, oldName)
+			c.changed(to, newName)
+			c.changed(from, oldName)
 			if flags != backends.RenameNoReplace {
-				err = notSeen(newPath)
+				err = &unseenError{newPath}
 			}
 		}
 		return err
