@@ -19,6 +19,7 @@ type mountFlags struct {
 	allowOther   bool
 	background   bool
 	debugFuse    bool
+	noPass       bool
 	timeout      time.Duration
 	drainTimeout time.Duration
 }
@@ -38,6 +39,7 @@ func (f *mountFlags) register(cmd *cobra.Command) {
 	fl.DurationVar(&f.timeout, "timeout", defaultTimeout, "give up on one operation after this time: the program gets an error")
 	fl.DurationVar(&f.drainTimeout, "drain-timeout", defaultDrainTimeout, "at the end, wait at most so long for the stores; 0 waits for ever")
 	fl.BoolVar(&f.debugFuse, "debug-fuse", false, "log every operation of the kernel (a lot)")
+	fl.BoolVar(&f.noPass, "no-passthrough", false, "don't let the kernel read and write the files of memory and host routes by itself")
 	must(cmd.MarkFlagDirname("cache-dir"))
 }
 
@@ -74,7 +76,7 @@ In /etc/fstab, with a route for / or a configuration file as the source:
 // options turns the flags into options.
 func (f *mountFlags) options(log *slog.Logger, mountPoint string) (mountOptions, error) {
 	o := mountOptions{
-		readOnly: f.readOnly, allowOther: f.allowOther, debugFuse: f.debugFuse,
+		readOnly: f.readOnly, allowOther: f.allowOther, debugFuse: f.debugFuse, noPass: f.noPass,
 		timeout: f.timeout, drainTimeout: f.drainTimeout,
 	}
 	if f.timeout <= 0 || f.drainTimeout < 0 {

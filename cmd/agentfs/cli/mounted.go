@@ -23,6 +23,7 @@ type mountOptions struct {
 	readOnly   bool
 	allowOther bool
 	debugFuse  bool
+	noPass     bool
 	timeout    time.Duration
 	// drainTimeout bounds the wait for the stores at the end; 0 is no bound.
 	drainTimeout time.Duration
@@ -93,6 +94,8 @@ func (p *program) mount(ctx context.Context, o mountOptions, log *slog.Logger) (
 		Log:        log,
 		Timeout:    o.timeout,
 		Debug:      o.debugFuse,
+
+		NoPassthrough: o.noPass,
 	})
 	if err != nil {
 		return nil, err
