@@ -36,9 +36,9 @@ type Config struct {
 	// Durability says when close returns: "close", when the store has the
 	// content. "" is the default, which is "close".
 	Durability string
-	// Size is the budget of contents on disk, in bytes; 0 is 10 GiB. What
-	// waits to be uploaded is never evicted: writers get ENOSPC instead.
-	Size int64
+	// Budget limits the contents on disk. Several caches may share one; nil
+	// is one of its own of DefaultBudget.
+	Budget *Budget
 	// ReadOnly says that nobody will write.
 	ReadOnly bool
 	// Log takes what happens in the background; nil is silence.
@@ -105,8 +105,8 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 	if cfg.DirMode == 0 {
 		cfg.DirMode = 0o755
 	}
-	if cfg.Size <= 0 {
-		cfg.Size = 10 << 30
+	if cfg.Budget == nil {
+		cfg.Budget = NewBudget(0)
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -122,7 +122,7 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 	if identity == "" {
 		return nil, errors.New("the cache needs to know what the store is: no identity")
 	}
-	r, err := openRoom(cacheDir, identity, cfg.MountPoint, cfg.Size)
+	r, err := openRoom(cacheDir, identity, cfg.MountPoint, cfg.Budget)
 	if err != nil {
 		return nil, err
 	}

@@ -160,8 +160,9 @@ func (c *FS) ask(ctx context.Context, p *tree.Node, name string) (asked time.Tim
 	if err != nil {
 		return time.Time{}, err
 	}
-	if err := backends.ValidName(c.store, path); err != nil {
-		// The store can't have it.
+	if err := backends.ValidName(c.store, path); err != nil && !errors.Is(err, backends.ErrReadOnly) {
+		// The store can't have it. (One that takes no changes takes no name,
+		// and may have it all the same.)
 		return time.Time{}, fs.ErrNotExist
 	}
 	return c.share(ctx, m.asked, fmt.Sprint("stat ", p.ID(), " ", name), func(ctx context.Context) error {

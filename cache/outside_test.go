@@ -512,6 +512,26 @@ func TestKept(t *testing.T) {
 	}
 }
 
+// Caches that share a budget make room for each other.
+func TestSharedBudget(t *testing.T) {
+	b := cache.NewBudget(1 << 20)
+	one := newCache(t, plain{newMemory(t)}, cache.Config{TTL: time.Hour, Budget: b})
+	two := newCache(t, plain{newMemory(t)}, cache.Config{TTL: time.Hour, Budget: b, Dir: t.TempDir()})
+	block := strings.Repeat("x", 300<<10)
+	for i := range 3 {
+		create(t, one, fmt.Sprintf("f%d", i), block)
+	}
+	for i := range 3 {
+		create(t, two, fmt.Sprintf("f%d", i), block)
+	}
+	if used := one.State().CacheBytes + two.State().CacheBytes; used > 1<<20 {
+		t.Errorf("%d bytes of 1 MiB", used)
+	}
+	if one.State().CacheBytes >= 900<<10 {
+		t.Errorf("the first cache has not given way: %d bytes", one.State().CacheBytes)
+	}
+}
+
 // One cache directory serves a store to one mount at a time.
 func TestRoomInUse(t *testing.T) {
 	dir := t.TempDir()
@@ -572,7 +592,7 @@ func TestNewerRoom(t *testing.T) {
 func TestBudget(t *testing.T) {
 	s := newMemory(t)
 	p := newProbe(s)
-	f := newCache(t, p, cache.Config{TTL: time.Hour, Size: 1 << 20})
+	f := newCache(t, p, cache.Config{TTL: time.Hour, Budget: cache.NewBudget(1 << 20)})
 	block := strings.Repeat("x", 300<<10)
 	for i := range 10 {
 		create(t, f, fmt.Sprintf("f%d", i), block)

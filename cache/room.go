@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -29,10 +28,9 @@ type room struct {
 	dir  string
 	lock *os.File
 
-	mu     sync.Mutex
-	used   int64 // bytes of local extents
-	budget int64
-	evict  func(need int64) // asks for room; called with mu not held
+	budget *Budget
+	used   int64            // bytes of local extents; guarded by budget.mu
+	evict  func(need int64) // asks for room; called with no lock held
 }
 
 // roomInfo is room.json.
@@ -68,7 +66,7 @@ func roomDir(cacheDir, identity string) string {
 }
 
 // openRoom makes or opens the room of a store and locks it.
-func openRoom(cacheDir, identity, mountPoint string, budget int64) (*room, error) {
+func openRoom(cacheDir, identity, mountPoint string, budget *Budget) (*room, error) {
 	dir := roomDir(cacheDir, identity)
 	for _, d := range []string{dir, filepath.Join(dir, "content"), filepath.Join(dir, "kept")} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
@@ -88,6 +86,7 @@ func openRoom(cacheDir, identity, mountPoint string, budget int64) (*room, error
 		r.close()
 		return nil, err
 	}
+	budget.join(r)
 	return r, nil
 }
 
@@ -153,7 +152,10 @@ func (r *room) check(identity string) error {
 	return nil
 }
 
-func (r *room) close() { r.lock.Close() }
+func (r *room) close() {
+	r.budget.leave(r)
+	r.lock.Close()
+}
 
 func (r *room) contentPath(id uint64) string {
 	return filepath.Join(r.dir, "content", fmt.Sprintf("%x", id))
@@ -161,40 +163,16 @@ func (r *room) contentPath(id uint64) string {
 
 // reserve counts n more local bytes, after asking for room if the budget is
 // used up. It reports whether they fit.
-func (r *room) reserve(n int64) bool {
-	if n <= 0 {
-		r.release(-n)
-		return true
-	}
-	for attempt := 0; ; attempt++ {
-		r.mu.Lock()
-		fits := r.used+n <= r.budget
-		if fits {
-			r.used += n
-		}
-		need := r.used + n - r.budget
-		r.mu.Unlock()
-		if fits {
-			return true
-		}
-		if attempt == 1 || r.evict == nil {
-			return false
-		}
-		r.evict(need)
-	}
-}
+func (r *room) reserve(n int64) bool { return r.budget.reserve(r, n) }
 
-func (r *room) release(n int64) {
-	r.mu.Lock()
-	r.used -= n
-	r.mu.Unlock()
-}
+// release counts n local bytes less.
+func (r *room) release(n int64) { r.budget.take(r, -n) }
 
-// usage returns the local bytes and the budget.
+// usage returns the local bytes here and the budget of all.
 func (r *room) usage() (used, budget int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.used, r.budget
+	r.budget.mu.Lock()
+	defer r.budget.mu.Unlock()
+	return r.used, r.budget.limit
 }
 
 // Kept is a content that could not be uploaded before its mount ended.

@@ -47,6 +47,7 @@ type mounted struct {
 	server  *fusefs.Server
 	started time.Time
 	outcome *outcome
+	budget  *cache.Budget // of all routes' contents on disk
 }
 
 // mount opens the stores, puts them together and mounts them. The mount is
@@ -55,7 +56,7 @@ func (p *program) mount(ctx context.Context, o mountOptions, log *slog.Logger) (
 	if err := preparePoint(o.point, log); err != nil {
 		return nil, err
 	}
-	m := &mounted{mountOptions: o, log: log, started: time.Now()}
+	m := &mounted{mountOptions: o, log: log, started: time.Now(), budget: cache.NewBudget(o.config.cacheSize)}
 	defer func() {
 		if err != nil {
 			m.outcome.close()
@@ -123,7 +124,7 @@ func (m *mounted) mountRoute(ctx context.Context, r openRoute) (mountedRoute, er
 			FileMode:   r.fileMode,
 			DirMode:    r.dirMode,
 			Durability: r.durability,
-			Size:       m.config.cacheSize,
+			Budget:     m.budget,
 			Log:        m.log.With("route", r.path),
 		})
 		if err != nil {
