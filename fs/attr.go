@@ -1,14 +1,13 @@
 package fs
 
 import (
-	iofs "io/fs"
-	"syscall"
 	"time"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/unixmode"
 )
 
 const (
@@ -21,73 +20,8 @@ const (
 	blockSize = 64 << 10
 )
 
-// fileMode returns the mode of Linux's inode(7) as one of io/fs.
-func fileMode(mode uint32) iofs.FileMode {
-	m := iofs.FileMode(mode & 0o777)
-	switch mode & syscall.S_IFMT {
-	case syscall.S_IFDIR:
-		m |= iofs.ModeDir
-	case syscall.S_IFLNK:
-		m |= iofs.ModeSymlink
-	case syscall.S_IFIFO:
-		m |= iofs.ModeNamedPipe
-	case syscall.S_IFSOCK:
-		m |= iofs.ModeSocket
-	case syscall.S_IFBLK:
-		m |= iofs.ModeDevice
-	case syscall.S_IFCHR:
-		m |= iofs.ModeDevice | iofs.ModeCharDevice
-	}
-	if mode&syscall.S_ISUID != 0 {
-		m |= iofs.ModeSetuid
-	}
-	if mode&syscall.S_ISGID != 0 {
-		m |= iofs.ModeSetgid
-	}
-	if mode&syscall.S_ISVTX != 0 {
-		m |= iofs.ModeSticky
-	}
-	return m
-}
-
-// unixMode is the inverse of fileMode.
-func unixMode(m iofs.FileMode) uint32 {
-	mode := uint32(m.Perm()) | unixType(m)
-	if m&iofs.ModeSetuid != 0 {
-		mode |= syscall.S_ISUID
-	}
-	if m&iofs.ModeSetgid != 0 {
-		mode |= syscall.S_ISGID
-	}
-	if m&iofs.ModeSticky != 0 {
-		mode |= syscall.S_ISVTX
-	}
-	return mode
-}
-
-// unixType returns the type bits of m.
-func unixType(m iofs.FileMode) uint32 {
-	switch m.Type() {
-	case 0:
-		return syscall.S_IFREG
-	case iofs.ModeDir:
-		return syscall.S_IFDIR
-	case iofs.ModeSymlink:
-		return syscall.S_IFLNK
-	case iofs.ModeNamedPipe:
-		return syscall.S_IFIFO
-	case iofs.ModeSocket:
-		return syscall.S_IFSOCK
-	case iofs.ModeDevice:
-		return syscall.S_IFBLK
-	case iofs.ModeDevice | iofs.ModeCharDevice:
-		return syscall.S_IFCHR
-	}
-	return syscall.S_IFREG
-}
-
 func stableAttr(a *backends.Attr) gofs.StableAttr {
-	return gofs.StableAttr{Ino: a.ID, Mode: unixType(a.Mode)}
+	return gofs.StableAttr{Ino: a.ID, Mode: unixmode.Type(a.Mode)}
 }
 
 func fillAttr(a *backends.Attr, out *fuse.Attr) {
@@ -95,7 +29,7 @@ func fillAttr(a *backends.Attr, out *fuse.Attr) {
 	out.Size = uint64(a.Size)
 	out.Blocks = uint64(a.Blocks)
 	out.Blksize = blockSize
-	out.Mode = unixMode(a.Mode)
+	out.Mode = unixmode.To(a.Mode)
 	out.Nlink = a.Nlink
 	out.Uid = a.UID
 	out.Gid = a.GID
@@ -131,7 +65,7 @@ func attrChange(in *fuse.SetAttrIn) backends.AttrChange {
 	var c backends.AttrChange
 	if mode, ok := in.GetMode(); ok {
 		c.Set |= backends.SetMode
-		c.Mode = fileMode(mode)
+		c.Mode = unixmode.From(mode)
 	}
 	if uid, ok := in.GetUID(); ok {
 		c.Set |= backends.SetUID

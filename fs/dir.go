@@ -13,6 +13,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/unixmode"
 )
 
 // dirHandle is an open directory. It lists a snapshot, taken at the first read
@@ -126,7 +127,7 @@ func (h *dirHandle) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Err
 }
 
 func (h *dirHandle) set(e *backends.DirEntry, off uint64) {
-	h.out = fuse.DirEntry{Name: e.Name, Mode: unixType(e.Mode), Ino: e.ID, Off: off}
+	h.out = fuse.DirEntry{Name: e.Name, Mode: unixmode.Type(e.Mode), Ino: e.ID, Off: off}
 }
 
 // parentIno returns the number that ".." shows.

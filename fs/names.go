@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/unixmode"
 )
 
 // The operations of directories on names. The kernel holds the directory's
@@ -49,7 +50,7 @@ func (n *inode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*g
 }
 
 func (c *opContext) createAttr(mode uint32) backends.CreateAttr {
-	return backends.CreateAttr{Mode: fileMode(mode), UID: c.caller.UID, GID: c.caller.GID}
+	return backends.CreateAttr{Mode: unixmode.From(mode), UID: c.caller.UID, GID: c.caller.GID}
 }
 
 // Create implements [gofs.NodeCreater]. The kernel asks for it when it takes

@@ -10,71 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/unixmode"
 )
-
-// modeOf returns a mode of stat(2) as a mode of io/fs.
-func modeOf(m uint32) fs.FileMode {
-	mode := fs.FileMode(m & 0o777)
-	switch m & unix.S_IFMT {
-	case unix.S_IFDIR:
-		mode |= fs.ModeDir
-	case unix.S_IFLNK:
-		mode |= fs.ModeSymlink
-	case unix.S_IFIFO:
-		mode |= fs.ModeNamedPipe
-	case unix.S_IFSOCK:
-		mode |= fs.ModeSocket
-	case unix.S_IFBLK:
-		mode |= fs.ModeDevice
-	case unix.S_IFCHR:
-		mode |= fs.ModeDevice | fs.ModeCharDevice
-	}
-	if m&unix.S_ISUID != 0 {
-		mode |= fs.ModeSetuid
-	}
-	if m&unix.S_ISGID != 0 {
-		mode |= fs.ModeSetgid
-	}
-	if m&unix.S_ISVTX != 0 {
-		mode |= fs.ModeSticky
-	}
-	return mode
-}
-
-// permOf returns the permission bits and the three above them as the host
-// writes them.
-func permOf(mode fs.FileMode) uint32 {
-	m := uint32(mode.Perm())
-	if mode&fs.ModeSetuid != 0 {
-		m |= unix.S_ISUID
-	}
-	if mode&fs.ModeSetgid != 0 {
-		m |= unix.S_ISGID
-	}
-	if mode&fs.ModeSticky != 0 {
-		m |= unix.S_ISVTX
-	}
-	return m
-}
-
-// typeOf returns the type bits as the host writes them.
-func typeOf(mode fs.FileMode) uint32 {
-	switch mode.Type() {
-	case fs.ModeDir:
-		return unix.S_IFDIR
-	case fs.ModeSymlink:
-		return unix.S_IFLNK
-	case fs.ModeNamedPipe:
-		return unix.S_IFIFO
-	case fs.ModeSocket:
-		return unix.S_IFSOCK
-	case fs.ModeDevice:
-		return unix.S_IFBLK
-	case fs.ModeDevice | fs.ModeCharDevice:
-		return unix.S_IFCHR
-	}
-	return unix.S_IFREG
-}
 
 func timeOf(ts unix.Timespec) time.Time { return time.Unix(ts.Unix()) }
 
@@ -93,7 +30,7 @@ func versionOf(st *unix.Stat_t) backends.Version {
 func entryOf(name string, st *unix.Stat_t) backends.Entry {
 	e := backends.Entry{
 		Name:    name,
-		Mode:    modeOf(st.Mode),
+		Mode:    unixmode.From(st.Mode),
 		ModTime: timeOf(st.Mtim),
 		Version: versionOf(st),
 	}
@@ -146,10 +83,10 @@ func readDir(dir int) (entries []dirent, temps []string, err error) {
 				if err != nil {
 					return nil, nil, err
 				}
-				d.mode = modeOf(st.Mode).Type()
+				d.mode = unixmode.From(st.Mode).Type()
 			default:
 				// A DT_ constant is the type's bits of st_mode, shifted.
-				d.mode = modeOf(uint32(kind) << 12).Type()
+				d.mode = unixmode.From(uint32(kind) << 12).Type()
 			}
 			entries = append(entries, d)
 		}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/unixmode"
 )
 
 // FileSystem is a host directory at the file depth. Every operation is the
@@ -125,7 +126,7 @@ func (f *FileSystem) child(dir int, name string) (*node, backends.Attr, error) {
 func (n *node) attrOf(st *unix.Stat_t) backends.Attr {
 	return backends.Attr{
 		ID:      n.id,
-		Mode:    modeOf(st.Mode),
+		Mode:    unixmode.From(st.Mode),
 		UID:     st.Uid,
 		GID:     st.Gid,
 		Nlink:   uint32(st.Nlink),

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/unixmode"
 )
 
 // inodeKey is what the host knows an inode by.
@@ -97,7 +98,7 @@ func (t *nodeTable) intern(fsys *FileSystem, fd int, st *unix.Stat_t) *node {
 		_ = unix.Close(fd)
 		return n
 	}
-	n := &node{fsys: fsys, key: key, id: t.idOf(key), kind: modeOf(st.Mode).Type(), fd: fd}
+	n := &node{fsys: fsys, key: key, id: t.idOf(key), kind: unixmode.From(st.Mode).Type(), fd: fd}
 	w := weak.Make(n)
 	if n.id&farID != 0 {
 		for t.far[n.id].Value() != nil {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/unixmode"
 )
 
 // Put replaces or makes a file: the content goes to a temporary file in the
@@ -129,7 +130,7 @@ func (s *Store) dress(f *os.File, old *unix.Stat_t, c backends.AttrChange) error
 		}
 	}
 	if c.Has(backends.SetMode) {
-		mode = permOf(c.Mode)
+		mode = unixmode.Perm(c.Mode)
 	}
 	if asRoot() && c.Set&(backends.SetUID|backends.SetGID) != 0 {
 		owner := backends.AttrChange{Set: c.Set & (backends.SetUID | backends.SetGID), UID: c.UID, GID: c.GID}

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/unixmode"
 )
 
 // procPath names the inode that fd refers to, also if fd was opened with
@@ -47,7 +48,7 @@ func setAttr(fd int, c backends.AttrChange) error {
 		undo = func() { _ = unix.Fchownat(fd, "", int(st.Uid), int(st.Gid), unix.AT_EMPTY_PATH) }
 	}
 	if c.Has(backends.SetMode) {
-		if err := unix.Chmod(path, permOf(c.Mode)); err != nil {
+		if err := unix.Chmod(path, unixmode.Perm(c.Mode)); err != nil {
 			undo()
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/unixmode"
 )
 
 // inParent calls do with the descriptor of the directory in which name is to
@@ -54,7 +55,7 @@ func (f *FileSystem) Create(_ context.Context, parent backends.Node, name string
 
 // createNew makes the file, which must not exist.
 func (f *FileSystem) createNew(dir int, name string, flags int, a backends.CreateAttr) (*node, backends.Attr, backends.File, error) {
-	fd, err := openAt(dir, name, openFlags(flags)|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, permOf(a.Mode))
+	fd, err := openAt(dir, name, openFlags(flags)|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, unixmode.Perm(a.Mode))
 	if err != nil {
 		return nil, backends.Attr{}, nil, err
 	}
@@ -109,13 +110,13 @@ func adopt(fd, dir int, a backends.CreateAttr) error {
 	if asRoot() && (st.Uid != a.UID || st.Gid != gid) {
 		c.Set |= backends.SetUID | backends.SetGID
 	}
-	want := permOf(a.Mode)
+	want := unixmode.Perm(a.Mode)
 	if isDir(&st) {
 		want |= st.Mode & unix.S_ISGID // handed down by the parent
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFLNK && (st.Mode&0o7777 != want || c.Set != 0) {
 		c.Set |= backends.SetMode
-		c.Mode = modeOf(want)
+		c.Mode = unixmode.From(want)
 	}
 	if c.Set == 0 {
 		return nil
@@ -134,7 +135,7 @@ func (f *FileSystem) newChild(dir int, name string, a backends.CreateAttr) (*nod
 	// Somebody on the host may have put something else under the name
 	// meanwhile, to have it given away: only what looks newly made by this
 	// process is adopted.
-	fresh := modeOf(st.Mode).Type() == a.Mode.Type() && st.Uid == uint32(os.Geteuid()) && (isDir(&st) || st.Nlink == 1)
+	fresh := unixmode.From(st.Mode).Type() == a.Mode.Type() && st.Uid == uint32(os.Geteuid()) && (isDir(&st) || st.Nlink == 1)
 	if err == nil && fresh {
 		if err = adopt(fd, dir, a); err == nil {
 			err = unix.Fstat(fd, &st)
@@ -168,7 +169,7 @@ func (f *FileSystem) make(op string, parent backends.Node, name string, a backen
 func (f *FileSystem) Mkdir(_ context.Context, parent backends.Node, name string, a backends.CreateAttr) (backends.Node, backends.Attr, error) {
 	a.Mode = a.Mode&^fs.ModeType | fs.ModeDir
 	return f.make("mkdir", parent, name, a, func(dir int) error {
-		return unix.Mkdirat(dir, name, permOf(a.Mode))
+		return unix.Mkdirat(dir, name, unixmode.Perm(a.Mode))
 	})
 }
 
@@ -183,7 +184,7 @@ func (f *FileSystem) Symlink(_ context.Context, parent backends.Node, name, targ
 // Mknod makes an inode of any type but a directory. Devices need CAP_MKNOD.
 func (f *FileSystem) Mknod(_ context.Context, parent backends.Node, name string, a backends.CreateAttr) (backends.Node, backends.Attr, error) {
 	return f.make("mknod", parent, name, a, func(dir int) error {
-		return unix.Mknodat(dir, name, typeOf(a.Mode)|permOf(a.Mode), int(a.Rdev))
+		return unix.Mknodat(dir, name, unixmode.Type(a.Mode)|unixmode.Perm(a.Mode), int(a.Rdev))
 	})
 }
 

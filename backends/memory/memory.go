@@ -19,6 +19,7 @@ import (
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/tree"
+	"github.com/agentfs/agentfs/backends/unixmode"
 )
 
 // Config says how a memory store is made. The zero Config is a good one.
@@ -66,7 +67,7 @@ func Open(_ context.Context, o *backends.Options) (backends.Store, error) {
 		Size: o.Bytes("size", 0),
 		UID:  uint32(o.Int("uid", int64(unix.Geteuid()), 0, 1<<32-2)),
 		GID:  uint32(o.Int("gid", int64(unix.Getegid()), 0, 1<<32-2)),
-		Mode: fs.FileMode(o.Mode("dir_mode", 0o755)),
+		Mode: unixmode.From(o.Mode("dir_mode", 0o755)),
 	}
 	if err := o.Close(); err != nil {
 		return nil, err

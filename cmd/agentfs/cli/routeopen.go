@@ -15,6 +15,7 @@ import (
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/readonly"
+	"github.com/agentfs/agentfs/backends/unixmode"
 )
 
 // defaultTTL is how long the kernel and the cache believe what a store said,
@@ -40,8 +41,8 @@ func takeGeneric(o *backends.Options) generic {
 		ttl:        o.Duration("ttl", defaultTTL),
 		uid:        uint32(o.Int("uid", int64(os.Geteuid()), 0, 1<<32-2)),
 		gid:        uint32(o.Int("gid", int64(os.Getegid()), 0, 1<<32-2)),
-		fileMode:   fs.FileMode(o.Mode("file_mode", 0o644)),
-		dirMode:    fs.FileMode(o.Mode("dir_mode", 0o755)),
+		fileMode:   unixmode.From(o.Mode("file_mode", 0o644)),
+		dirMode:    unixmode.From(o.Mode("dir_mode", 0o755)),
 	}
 	switch g.durability {
 	case durabilityClose:
