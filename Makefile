@@ -71,7 +71,7 @@ staticcheck: $(TOOLS)/staticcheck
 
 .PHONY: layering
 layering:
-	$(GO) test -run '^TestLayering' ./backends
+	$(GO) test -count=1 -run '^TestLayering' ./backends
 
 .PHONY: bench
 bench: build tools ## the memory route beside tmpfs and a loopback mount, the store side beside the SDK and peers

@@ -44,7 +44,7 @@ var layers = []layer{
 	{
 		of:    []string{"./fs/..."},
 		never: []string{"./cache/...", "./cmd/...", "./bench/...", "./backends/..."},
-		but:   []string{"./backends"},
+		but:   []string{"./backends", "./backends/unixmode"},
 		why:   "the mount serves any backends.FileSystem alike; what it knew of one, another could not do",
 	},
 	{
@@ -106,8 +106,9 @@ func TestLayering(t *testing.T) {
 
 // TestLayeringSiblings checks that backends and wrappers don't know each other:
 // each is put together with any other by the configuration, through the contract
-// alone. What lies below a package belongs to it. The tree is for everybody: it is the
-// one place where POSIX name-space rules are written.
+// alone. What lies below a package belongs to it. The tree and unixmode are for
+// everybody: they are the one place where POSIX's rules for names are written, and
+// the one where modes are translated.
 func TestLayeringSiblings(t *testing.T) {
 	g := loadImports(t)
 	const root = "./backends/"
@@ -115,7 +116,7 @@ func TestLayeringSiblings(t *testing.T) {
 		name, _, _ := strings.Cut(strings.TrimPrefix(short(p), root), "/")
 		g.checkRule(t, p, layer{
 			never: []string{root + "..."},
-			but:   []string{"./backends", "./backends/tree/...", root + name + "/..."},
+			but:   []string{"./backends", "./backends/tree/...", "./backends/unixmode", root + name + "/..."},
 			why:   "a backend knows the contract and the tree; which others are mounted beside or below it, the configuration says",
 		})
 	}
