@@ -56,7 +56,7 @@ func takeGeneric(o *backends.Options) generic {
 		mode fs.FileMode
 	}{{"file_mode", g.fileMode}, {"dir_mode", g.dirMode}} {
 		if m.mode > 0o777 {
-			o.Fail(m.key, "%04o has more than permission bits", uint32(m.mode))
+			o.Fail(m.key, "%04o has more than permission bits", unixmode.Perm(m.mode))
 		}
 	}
 	return g
