@@ -277,24 +277,38 @@ func (c *FS) keepFile(f *file) error {
 		return nil
 	}
 	name, _ := c.tree.Path(f.node)
+	kept, err := c.keepLocked(f, name, f.failed)
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%s: not uploaded (%s); %s", name, kept.Error, kept.where())
+}
+
+// keepLocked moves what is here of f to the room's kept files. f.mu is held.
+func (c *FS) keepLocked(f *file, name string, why error) (Kept, error) {
 	k := Kept{Store: c.ids, Name: name, Size: f.c.size(), Time: time.Now()}
 	if f.base != nil {
 		k.Base = string(f.base.version)
 	}
-	if f.failed != nil {
-		k.Error = f.failed.Error()
+	if why != nil {
+		k.Error = why.Error()
 	}
-	if !f.c.complete() {
-		return fmt.Errorf("%s: not uploaded, and parts of it are only in the store: %w", name, f.failed)
+	var err error
+	if k.Parts, err = f.c.materialize(); err == nil {
+		k, err = c.room.keep(f.c.path, k)
 	}
-	if err := f.c.materialize(); err != nil {
-		return fmt.Errorf("%s: not uploaded, and not kept either: %w", name, err)
-	}
-	kept, err := c.room.keep(f.c.path, k)
 	if err != nil {
-		return fmt.Errorf("%s: not uploaded, and not kept either: %w", name, err)
+		return k, fmt.Errorf("%s: not uploaded, and not kept either: %w", name, err)
 	}
-	return fmt.Errorf("%s: not uploaded (%s); its bytes are in %s", name, k.Error, kept.File)
+	return k, nil
+}
+
+// where says where the bytes are.
+func (k Kept) where() string {
+	if len(k.Parts) > 0 {
+		return "what was written here is in " + k.File + ", the rest was only in the store"
+	}
+	return "its bytes are in " + k.File
 }
 
 // DefaultDir returns the cache directory that is used when none is given:

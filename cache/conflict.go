@@ -11,13 +11,16 @@ import (
 	"time"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/tree"
 )
 
 // Conflict is one case in which the store held another content than the one
 // that a change of this machine derives from.
 type Conflict struct {
-	Name string    `json:"name"`
-	Ours string    `json:"ours"` // the name under which this machine's content is now
+	Name string `json:"name"`
+	// Ours is the name under which this machine's content is now; a path of
+	// the cache directory if the old version was gone before all of it was here.
+	Ours string    `json:"ours"`
 	Time time.Time `json:"time"`
 }
 
@@ -40,6 +43,11 @@ func (c *FS) conflict(ctx context.Context, f *file) error {
 	}
 	from, err := c.path(p, name)
 	if err != nil {
+		return err
+	}
+	if err := c.complete(ctx, f); errors.Is(err, backends.ErrChanged) {
+		return c.lostBase(p, name, from, f, err)
+	} else if err != nil {
 		return err
 	}
 	for attempt := range 10 {
@@ -74,18 +82,48 @@ func (c *FS) conflict(ctx context.Context, f *file) error {
 	return fmt.Errorf("%s: changed elsewhere, and every name beside it is taken: %w", from, backends.ErrChanged)
 }
 
-// stepAside uploads f under a name that nobody has. f.up is held.
+// complete fetches what is not here of f.
+func (c *FS) complete(ctx context.Context, f *file) error {
+	f.mu.Lock()
+	content := f.content()
+	content.use()
+	f.mu.Unlock()
+	defer content.done()
+	return content.fetchAll(ctx)
+}
+
+// lostBase ends a conflict in which the version that f derives from is gone
+// before all of it was here: there is no whole content to put beside. What was
+// written goes to the room's kept files, and the name to the store's version.
+func (c *FS) lostBase(p *tree.Node, name, from string, f *file, why error) error {
+	f.mu.Lock()
+	kept, err := c.keepLocked(f, from, why)
+	f.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	d := dirOf(p)
+	d.begin(name)
+	c.tree.Drop(p, name)
+	c.detached(f.node)
+	d.end(name)
+	c.forgetName(p, name)
+	c.changed(p, name)
+	c.mu.Lock()
+	c.conflicts = append(c.conflicts, Conflict{Name: from, Ours: kept.File, Time: time.Now()})
+	c.mu.Unlock()
+	c.log.Warn("changed elsewhere before all of the old version was here; what was written here is kept", "name", from, "kept", kept.File)
+	return fmt.Errorf("%s: %s: %w", from, kept.where(), backends.ErrChanged)
+}
+
+// stepAside uploads f, which is complete, under a name that nobody has. f.up
+// is held.
 func (c *FS) stepAside(ctx context.Context, f *file, to string) error {
 	f.mu.Lock()
 	content := f.content()
 	content.use()
 	f.mu.Unlock()
 	defer content.done()
-	// What is only in the version that was replaced can be had no more; then
-	// this fails, and the content waits here.
-	if err := content.fetchAll(ctx); err != nil {
-		return err
-	}
 	f.mu.Lock()
 	base, replaces := f.base, f.replaces
 	f.base, f.replaces = nil, ""

@@ -422,15 +422,25 @@ func (b bytesOf) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // materialize makes the local file as long as the content, so that it can be
-// read by anybody. The content must be complete.
-func (c *content) materialize() error {
+// read by anybody. Of a content that is not complete it returns which parts
+// are here, holes included.
+func (c *content) materialize() (parts [][2]int64, err error) {
 	c.use()
 	defer c.done()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f, err := c.local()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return f.Truncate(c.length)
+	if !c.ext.complete() {
+		at := int64(0)
+		for _, e := range append(c.ext.remotes(0, c.length), extent{off: c.length, end: c.length}) {
+			if e.off > at {
+				parts = append(parts, [2]int64{at, e.off})
+			}
+			at = e.end
+		}
+	}
+	return parts, f.Truncate(c.length)
 }

@@ -183,10 +183,13 @@ type Kept struct {
 	Store string `json:"store"`
 	Name  string `json:"name"`
 	// Base is the version that they derive from, "" for a new file.
-	Base  string    `json:"base"`
-	Size  int64     `json:"size"`
-	Time  time.Time `json:"time"`
-	Error string    `json:"error"`
+	Base string `json:"base"`
+	// Parts says which bytes File really has, as [from, to) pairs, if they
+	// are not all: the rest was only in version Base, and is zeros here.
+	Parts [][2]int64 `json:"parts,omitempty"`
+	Size  int64      `json:"size"`
+	Time  time.Time  `json:"time"`
+	Error string     `json:"error"`
 }
 
 // keep moves a content to kept/ with a note of what it is.
