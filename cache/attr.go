@@ -98,6 +98,7 @@ func (c *FS) SetAttr(ctx context.Context, n backends.Node, ch backends.AttrChang
 			if err != nil {
 				return backends.Attr{}, err
 			}
+			c.rest(f) // the upload has brought it here
 		}
 		ch.Set &^= backends.SetSize
 	}

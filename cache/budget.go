@@ -31,12 +31,13 @@ func (b *Budget) join(r *room) {
 	b.mu.Unlock()
 }
 
-// leave takes r and all that it used out.
+// leave takes r and all that it used out; what it says from then on doesn't
+// count.
 func (b *Budget) leave(r *room) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.used -= r.used
-	r.used = 0
+	r.used, r.left = 0, true
 	for i, x := range b.rooms {
 		if x == r {
 			b.rooms = append(b.rooms[:i:i], b.rooms[i+1:]...)
@@ -56,8 +57,9 @@ func (b *Budget) reserve(r *room, n int64) bool {
 	for _, x := range rooms {
 		b.mu.Lock()
 		need := b.used + n - b.limit
+		left := x.left
 		b.mu.Unlock()
-		if need > 0 && x.evict != nil {
+		if need > 0 && x.evict != nil && !left {
 			x.evict(need)
 		}
 		if b.take(r, n) {
@@ -70,6 +72,9 @@ func (b *Budget) reserve(r *room, n int64) bool {
 func (b *Budget) take(r *room, n int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if r.left {
+		return n <= 0
+	}
 	if n > 0 && b.used+n > b.limit {
 		return false
 	}

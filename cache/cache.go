@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -73,7 +74,7 @@ type FS struct {
 	pending   map[*file]struct{} // changed and not in the store
 	conflicts []Conflict
 	notify    func(parent backends.Node, name string)
-	idle      []*file // with local bytes and not open, least recently used first
+	idle      list.List // of *file, with local bytes and not open, least recently used first
 
 	stop    context.CancelFunc // ends the background
 	retries sync.WaitGroup
@@ -133,6 +134,7 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 		pending: map[*file]struct{}{},
 	}
 	r.evict = c.evict
+	cfg.Budget.join(r)
 	root := c.rootAttr()
 	c.tree = tree.New(root, &dir{})
 	c.retries.Go(func() { c.retry(ctx) })
@@ -214,18 +216,32 @@ func (c *FS) StatFS(ctx context.Context, _ backends.Node) (backends.Usage, error
 func (c *FS) Forget(backends.Node) {}
 
 // evict frees clean contents that are not open, the least recently used
-// first, until need bytes are free or nothing is left to free.
+// first, until need bytes are free or nothing is left to free. What can't be
+// evicted now (it waits to be uploaded, or is being read) stays in the list.
 func (c *FS) evict(need int64) {
+	var skipped []*file
 	for need > 0 {
 		c.mu.Lock()
-		if len(c.idle) == 0 {
+		e := c.idle.Front()
+		if e == nil {
 			c.mu.Unlock()
-			return
+			break
 		}
-		f := c.idle[0]
-		c.idle = c.idle[1:]
+		f := c.idle.Remove(e).(*file)
+		f.idle = nil
 		c.mu.Unlock()
-		need -= f.evict()
+		freed, again := f.evict()
+		need -= freed
+		if again {
+			skipped = append(skipped, f)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := len(skipped) - 1; i >= 0; i-- {
+		if f := skipped[i]; f.idle == nil && !f.retired {
+			f.idle = c.idle.PushFront(f)
+		}
 	}
 }
 
@@ -233,21 +249,23 @@ func (c *FS) evict(need int64) {
 func (c *FS) rest(f *file) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.idle = append(c.idle, f)
-	if len(c.idle) > 64 && len(c.idle) > 4*int(c.tree.Nodes()) {
-		// The same files again and again: keep each one's last place.
-		seen := make(map[*file]bool, len(c.idle))
-		kept := make([]*file, 0, len(c.idle))
-		for i := len(c.idle) - 1; i >= 0; i-- {
-			if !seen[c.idle[i]] {
-				seen[c.idle[i]] = true
-				kept = append(kept, c.idle[i])
-			}
-		}
-		for i, j := 0, len(kept)-1; i < j; i, j = i+1, j-1 {
-			kept[i], kept[j] = kept[j], kept[i]
-		}
-		c.idle = kept
+	switch {
+	case f.retired:
+	case f.idle != nil:
+		c.idle.MoveToBack(f.idle)
+	default:
+		f.idle = c.idle.PushBack(f)
+	}
+}
+
+// retire takes a file without a name from the idle ones, for ever.
+func (c *FS) retire(f *file) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f.retired = true
+	if f.idle != nil {
+		c.idle.Remove(f.idle)
+		f.idle = nil
 	}
 }
 
@@ -276,7 +294,10 @@ func (c *FS) keepFile(f *file) error {
 	if f.c == nil || !f.changedLocked() {
 		return nil
 	}
-	name, _ := c.tree.Path(f.node)
+	name, ok := c.tree.Path(f.node)
+	if !ok {
+		name = f.astray
+	}
 	kept, err := c.keepLocked(f, name, f.failed)
 	if err != nil {
 		return err

@@ -31,7 +31,7 @@ func (c *FS) conflict(ctx context.Context, f *file) error {
 	defer c.names.RUnlock()
 	p, name, ok := c.tree.Where(f.node)
 	if !ok {
-		return nil
+		return c.uploadStray(ctx, f)
 	}
 	d := dirOf(p)
 	d.op.Lock()
@@ -114,6 +114,57 @@ func (c *FS) lostBase(p *tree.Node, name, from string, f *file, why error) error
 	c.mu.Unlock()
 	c.log.Warn("changed elsewhere before all of the old version was here; what was written here is kept", "name", from, "kept", kept.File)
 	return fmt.Errorf("%s: %s: %w", from, kept.where(), backends.ErrChanged)
+}
+
+// uploadStray ends what was written to a file whose name the store has taken
+// away meanwhile: it is put beside the name, or kept if parts of it are only in
+// a version that is gone. A file that this machine has removed has nothing to
+// end. The error matches ErrChanged once the bytes are safe.
+func (c *FS) uploadStray(ctx context.Context, f *file) error {
+	f.up.Lock()
+	defer f.up.Unlock()
+	f.mu.Lock()
+	from := f.astray
+	done := from == "" || !f.changedLocked()
+	f.mu.Unlock()
+	if done {
+		return nil
+	}
+	ours := ""
+	err := c.complete(ctx, f)
+	switch {
+	case errors.Is(err, backends.ErrChanged):
+		f.mu.Lock()
+		var kept Kept
+		if kept, err = c.keepLocked(f, from, err); err == nil {
+			f.sent = f.change
+			f.dropLocked()
+		}
+		f.mu.Unlock()
+		ours = kept.File
+	case err == nil:
+		dir, base := path.Split(from)
+		for attempt := range 10 {
+			ours = dir + conflictName(base, time.Now(), attempt)
+			if err = c.stepAside(ctx, f, ours); !errors.Is(err, fs.ErrExist) && !errors.Is(err, backends.ErrChanged) {
+				break
+			}
+		}
+		f.mu.Lock()
+		f.dropLocked()
+		f.mu.Unlock()
+	}
+	if err != nil {
+		f.mu.Lock()
+		f.failed = err
+		f.mu.Unlock()
+		return err
+	}
+	c.mu.Lock()
+	c.conflicts = append(c.conflicts, Conflict{Name: from, Ours: ours, Time: time.Now()})
+	c.mu.Unlock()
+	c.log.Warn("removed or replaced elsewhere while it was written here; this machine's content is beside it", "name", from, "ours", ours)
+	return fmt.Errorf("%s: removed or replaced elsewhere; this machine's content is now in %s: %w", from, ours, backends.ErrChanged)
 }
 
 // stepAside uploads f, which is complete, under a name that nobody has. f.up

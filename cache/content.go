@@ -34,6 +34,8 @@ type content struct {
 	edge     int64 // the end of the last fetch
 	window   int64 // how much is fetched at once for it
 	freed    bool
+	dirty    bool // not the stored version any more
+	pinned   int  // somebody needs all of it here: nothing is recycled
 }
 
 const (
@@ -42,7 +44,7 @@ const (
 	// maxWindow is the most that one fetch asks for.
 	maxWindow = 8 << 20
 	// maxSize is the largest content: what S3 holds in one object is less.
-	maxSize = 1 << 46
+	maxSize = 48 << 40
 	// wholeMax is the size up to which a file is fetched at once.
 	wholeMax = 1 << 20
 )
@@ -220,6 +222,7 @@ func (c *content) writeAt(ctx context.Context, p []byte, off int64) (int, error)
 		c.recount()
 		return 0, err
 	}
+	c.dirty = true
 	n, err := f.WriteAt(p, off)
 	if n > 0 {
 		c.ext = c.ext.set(off, off+int64(n), false)
@@ -279,6 +282,7 @@ func (c *content) truncate(ctx context.Context, size int64) error {
 	if err := c.awaitThaw(ctx); err != nil {
 		return err
 	}
+	c.dirty = true
 	if size < c.length {
 		if len(c.ext) > 0 && c.file != nil || c.charged > 0 {
 			if err := os.Truncate(c.path, size); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -292,6 +296,22 @@ func (c *content) truncate(ctx context.Context, size int64) error {
 	return nil
 }
 
+// grow makes the content at least size long, and reports whether it was
+// shorter.
+func (c *content) grow(ctx context.Context, size int64) (bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.awaitThaw(ctx); err != nil {
+		return false, err
+	}
+	if size <= c.length {
+		return false, nil
+	}
+	c.dirty = true
+	c.length = size
+	return true, nil
+}
+
 // punch makes [off, end) zeros.
 func (c *content) punch(ctx context.Context, off, end int64) error {
 	c.mu.Lock()
@@ -303,6 +323,7 @@ func (c *content) punch(ctx context.Context, off, end int64) error {
 	if off >= end {
 		return nil
 	}
+	c.dirty = true
 	c.ext = c.ext.cut(off, end)
 	if c.charged > 0 {
 		f, err := c.local()
@@ -350,11 +371,12 @@ func (c *content) freeze() (thaw func()) {
 }
 
 // settle says that the stored version now holds what is here, so that nothing
-// has to be fetched from an older one. Only a content that was complete can
-// be settled without a fetch.
-func (c *content) settle(fetch func(context.Context, []byte, int64) error) {
+// has to be fetched from an older one; clean says that nothing has changed
+// since it was sent.
+func (c *content) settle(fetch func(context.Context, []byte, int64) error, clean bool) {
 	c.mu.Lock()
 	c.fetch = fetch
+	c.dirty = c.dirty && !clean
 	c.mu.Unlock()
 }
 
@@ -362,6 +384,8 @@ func (c *content) settle(fetch func(context.Context, []byte, int64) error) {
 func (c *content) fetchAll(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.pinned++
+	defer func() { c.pinned-- }()
 	for {
 		parts := c.ext.remotes(0, c.length)
 		if len(parts) == 0 {
@@ -375,18 +399,37 @@ func (c *content) fetchAll(ctx context.Context) error {
 	}
 }
 
-// evictable frees the local bytes of a content that can be fetched again. It
-// reports whether it did.
-func (c *content) evictClean() bool {
+// evictClean frees the local bytes of a content that can be fetched again and
+// returns how many; again says that it is in use and may be asked later.
+func (c *content) evictClean() (freed int64, again bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.users > 0 || c.freed || c.charged == 0 {
-		return false
+	if c.freed || c.users == 0 && c.charged == 0 {
+		return 0, false
+	}
+	if c.users > 0 {
+		return 0, true
 	}
 	if err := os.Remove(c.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, true
+	}
+	freed = c.charged
+	// A clean content is the stored version, holes and all.
+	c.ext = extents(nil).set(0, c.length, true)
+	c.recount()
+	return freed, false
+}
+
+// recycle makes room for a reader of a content that is larger than the budget:
+// of a clean content all that is here can be fetched again. c.mu is held. It
+// reports whether there was something.
+func (c *content) recycle() bool {
+	if c.dirty || c.pinned > 0 || c.freed || c.charged == 0 || c.file == nil {
 		return false
 	}
-	// A clean content is the stored version, holes and all.
+	if err := c.file.Truncate(0); err != nil {
+		return false
+	}
 	c.ext = extents(nil).set(0, c.length, true)
 	c.recount()
 	return true

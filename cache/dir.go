@@ -32,6 +32,7 @@ type dir struct {
 	// question asked earlier doesn't count for them.
 	changing map[string]int
 	changed  map[string]time.Time
+	pruned   time.Time // when changed was last gone through
 	// lone is when a single name was last asked for: the second within a
 	// second makes a listing worth while.
 	lone time.Time
@@ -78,7 +79,8 @@ func (d *dir) end(name string) {
 		d.changed = map[string]time.Time{}
 	}
 	d.changed[name] = now
-	if len(d.changed) > 1024 {
+	if len(d.changed) > 1024 && now.Sub(d.pruned) > storeTimeout/2 {
+		d.pruned = now
 		d.prune(now)
 	}
 }

@@ -46,6 +46,7 @@ func (c *content) await(ctx context.Context, f *fetching) error {
 // all, for a sequential reader a window that doubles, else what was asked,
 // aligned. c.mu is held.
 func (c *content) start(off, end int64) *fetching {
+	want := off
 	switch {
 	case c.length <= wholeMax:
 		off, end = 0, c.length
@@ -76,6 +77,16 @@ func (c *content) start(off, end int64) *fetching {
 			off = min(g.end, end)
 		case off < g.off && g.off < end:
 			end = g.off
+		}
+	}
+	if want < off || want >= end {
+		// Another piece was nearer; what was asked for is on its way in none.
+		e, _ := c.ext.at(want, min(want+blockSize, c.length))
+		off, end = e.off, e.end
+		for _, g := range c.inflight {
+			if off < g.off && g.off < end {
+				end = g.off
+			}
 		}
 	}
 	c.edge = end
@@ -113,7 +124,7 @@ func (c *content) take(p []byte, off int64) error {
 	for _, e := range parts {
 		sum += e.end - e.off
 	}
-	if !c.charge(sum) {
+	if !c.charge(sum) && (!c.recycle() || !c.charge(int64(len(p)))) {
 		return fmt.Errorf("cache budget is used up by what waits to be uploaded and what is open: %w", backends.ErrNoSpace)
 	}
 	// charge let the lock go: look again.

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -44,14 +45,23 @@ type file struct {
 	// them. They differ while there is something to upload.
 	change, sent uint64
 	handles      int
-	writers      int // handles that are open for writing: a close follows
 	// writing counts the handles whose close(2) is still to come, as far as
 	// can be told: open for writing, and written since their last Flush if
 	// there was one. RELEASE comes too late after close(2) to tell by.
 	writing int
 	seen    time.Time // when the store last confirmed base
 	failed  error     // of the last upload
-	gone    bool      // no name leads here any more
+	tried   uint64    // the change that failed, and when
+	triedAt time.Time
+	gone    bool // no name leads here any more
+	// astray is the path that a file had when the store took its name away:
+	// somebody else removed or replaced it. What is written to such a file
+	// is still the writer's, and goes beside the name.
+	astray string
+
+	// Guarded by FS.mu.
+	idle    *list.Element // in FS.idle
+	retired bool          // never to be in it again
 }
 
 // changedLocked reports whether there is something to upload. f.mu is held.
@@ -132,9 +142,13 @@ func (c *FS) readRange(ctx context.Context, name string, version backends.Versio
 func (f *file) touch() {
 	f.mu.Lock()
 	f.change++
+	if f.gone && f.astray == "" {
+		f.sent = f.change // there is no name to upload it to
+	} else {
+		f.fs.await(f)
+	}
 	f.mu.Unlock()
 	f.node.Touch(time.Now())
-	f.fs.await(f)
 }
 
 func (f *file) size() int64 {
@@ -198,34 +212,57 @@ func (f *file) truncate(ctx context.Context, size int64) error {
 	return nil
 }
 
-// evict frees the local bytes if the store has them, and returns how many.
-func (f *file) evict() int64 {
+// evict frees the local bytes if the store has them, and returns how many;
+// again says that there may be some to free later.
+func (f *file) evict() (freed int64, again bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.c == nil || f.handles > 0 || f.gone || f.localLocked() {
-		return 0
+	if f.c == nil || f.gone {
+		return 0, false
 	}
-	c := f.c
-	freed := c.charged
-	if !c.evictClean() {
-		return 0
+	if f.handles > 0 {
+		return 0, false // its close puts it back
 	}
-	return freed
+	if f.localLocked() {
+		return 0, true
+	}
+	return f.c.evictClean()
 }
 
-// detach is called when the last name is gone: a content that nobody has open
-// goes too.
+// detach is called when this machine has taken the last name away: a content
+// that nobody has open goes too.
 func (f *file) detach() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.gone = true
+	f.gone, f.astray = true, ""
 	f.sent = f.change // there is no name to upload it to
 	f.dropLocked()
-	f.fs.settled(f)
 }
 
+// stray is called when the store turns out to have nothing, or something else,
+// under the file's name, which was path.
+func (f *file) stray(path string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.gone, f.astray = true, path
+	if f.changedLocked() && f.failed == nil {
+		f.failed = backends.ErrChanged // so that the background takes care of it
+	}
+	f.dropLocked()
+}
+
+// dropLocked gives back what a file without a name no longer needs. f.mu is
+// held.
 func (f *file) dropLocked() {
-	if f.gone && f.handles == 0 && f.c != nil {
+	if !f.gone {
+		return
+	}
+	f.fs.retire(f)
+	if f.astray != "" && f.changedLocked() {
+		return // somebody has to hear of it first
+	}
+	f.fs.settled(f)
+	if f.handles == 0 && f.c != nil {
 		f.c.free()
 	}
 }
@@ -235,6 +272,8 @@ type handle struct {
 	f     *file
 	c     *content
 	write bool
+	// created: this open made the file, which is a change to be uploaded.
+	created bool
 	// writing says that f.writing counts this handle; f.mu protects it.
 	writing bool
 }
@@ -277,13 +316,32 @@ func (h *handle) WriteAt(ctx context.Context, p []byte, off int64) (int, error) 
 // Flush implements [backends.File]: with durability=close the store has the
 // content when close(2) returns.
 func (h *handle) Flush(ctx context.Context) error {
-	if !h.write {
+	if !h.write && !h.created {
 		return nil
 	}
 	h.f.mu.Lock()
 	h.setWriting(false)
 	h.f.mu.Unlock()
-	return h.f.fs.upload(ctx, h.f)
+	return h.closing(ctx)
+}
+
+// failedLately is how long a failed upload answers for the next close of the
+// same content: every process that inherited a descriptor closes it, and not
+// each should wait for an endpoint that is down. The background goes on
+// trying; fsync always tries.
+const failedLately = 10 * time.Second
+
+// closing uploads what close(2) has to bring to the store.
+func (h *handle) closing(ctx context.Context) error {
+	f := h.f
+	f.mu.Lock()
+	failed := f.failed
+	again := failed == nil || f.tried != f.change || time.Since(f.triedAt) > failedLately
+	f.mu.Unlock()
+	if !again {
+		return failed
+	}
+	return f.fs.upload(ctx, f)
 }
 
 // Sync implements [backends.File].
@@ -292,17 +350,14 @@ func (h *handle) Sync(ctx context.Context) error { return h.f.fs.upload(ctx, h.f
 // Close implements [backends.File].
 func (h *handle) Close(ctx context.Context) error {
 	var err error
-	if h.write {
+	if h.write || h.created {
 		// Writes through a mapping may come after the last close(2).
-		err = h.f.fs.upload(ctx, h.f)
+		err = h.closing(ctx)
 	}
 	h.c.done()
 	h.f.mu.Lock()
 	h.setWriting(false)
 	h.f.handles--
-	if h.write {
-		h.f.writers--
-	}
 	h.f.dropLocked()
 	idle := h.f.handles == 0 && !h.f.gone
 	h.f.mu.Unlock()
@@ -325,17 +380,24 @@ func (h *handle) Allocate(ctx context.Context, off, length int64, mode uint32) e
 		if mode&unix.FALLOC_FL_PUNCH_HOLE != 0 && !keep {
 			return errors.ErrUnsupported
 		}
-		if err := h.c.punch(ctx, off, off+length); err != nil {
+		if err := h.c.punch(ctx, off, off+min(length, maxSize)); err != nil {
 			return err
 		}
 		h.f.touch()
 	default:
 		return errors.ErrUnsupported
 	}
-	if end := off + length; !keep && end > h.f.size() {
-		return h.f.truncate(ctx, end)
+	if keep {
+		return nil
 	}
-	return nil
+	if off > maxSize-length {
+		return backends.ErrTooLarge
+	}
+	grown, err := h.c.grow(ctx, off+length)
+	if grown {
+		h.f.touch()
+	}
+	return err
 }
 
 // SeekData implements [backends.Seeker].

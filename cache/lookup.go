@@ -58,10 +58,14 @@ func (c *FS) lookup(ctx context.Context, p *tree.Node, name string) (*tree.Node,
 		return n, err
 	}
 	d := dirOf(p)
+	oldest := time.Now().Add(-c.cfg.TTL)
 	err := again(func() error {
 		asked, err := c.ask(ctx, p, name)
 		if err != nil {
 			return err
+		}
+		if asked.Before(oldest) {
+			return errMoved // somebody else's question, too old for the ttl
 		}
 		d.mu.Lock()
 		defer d.mu.Unlock()

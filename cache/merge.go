@@ -171,8 +171,9 @@ func (m merging) present(d *dir, name string, e backends.Entry, target string) {
 		}
 	}
 	n := m.c.newStored(e, target, m.asked)
+	path, _ := m.c.path(m.dir, name)
 	if replaced := m.c.tree.Adopt(m.dir, name, n); replaced != nil {
-		m.c.detached(replaced)
+		m.c.strayed(replaced, path)
 		m.c.changed(m.dir, name)
 	}
 }
@@ -205,12 +206,25 @@ func (m merging) drop(name string, n *tree.Node) {
 	if now, err := m.c.tree.Lookup(m.dir, name); err != nil || now != n {
 		return
 	}
+	path, _ := m.c.path(m.dir, name)
 	m.c.tree.Drop(m.dir, name)
-	m.c.detached(n)
+	m.c.strayed(n, path)
 	m.c.changed(m.dir, name)
 }
 
-// detached ends what nodes that lost their names no longer need.
+// strayed ends what nodes no longer need whose names the store has taken away;
+// path is where n was.
+func (c *FS) strayed(n *tree.Node, path string) {
+	switch x := n.Data.(type) {
+	case *file:
+		x.stray(path)
+	case *dir:
+		c.tree.Children(n, func(name string, child *tree.Node) { c.strayed(child, path+"/"+name) })
+	}
+}
+
+// detached ends what nodes no longer need whose names this machine has taken
+// away.
 func (c *FS) detached(n *tree.Node) {
 	switch x := n.Data.(type) {
 	case *file:

@@ -73,6 +73,7 @@ func (c *FS) Create(ctx context.Context, parent backends.Node, name string, flag
 	}
 	for range 8 {
 		n, err := c.create(ctx, p, name, a)
+		created := err == nil
 		if errors.Is(err, fs.ErrExist) && flags&os.O_EXCL == 0 {
 			n, err = c.lookup(ctx, p, name)
 			if errors.Is(err, fs.ErrNotExist) {
@@ -89,6 +90,7 @@ func (c *FS) Create(ctx context.Context, parent backends.Node, name string, flag
 		if err != nil {
 			return fail(err)
 		}
+		h.created = created
 		return n, c.attr(n), h, nil
 	}
 	return fail(backends.ErrChanged)
@@ -236,6 +238,8 @@ func (c *FS) Unlink(ctx context.Context, parent backends.Node, name string) erro
 		err = &unseenError{path}
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		// It may have taken effect all the same: the next lookup asks.
+		c.forgetName(p, name)
 		return err
 	}
 	if _, _, err := c.tree.Unlink(p, name, n); err != nil {
@@ -274,11 +278,21 @@ func (c *FS) removeStored(ctx context.Context, f *file, path string) error {
 	if err := c.keepForReaders(ctx, f); err != nil {
 		return err
 	}
-	return c.store.Remove(ctx, path, cond)
+	err := c.store.Remove(ctx, path, cond)
+	if errors.Is(err, backends.ErrChanged) {
+		// Changed, or gone, which is what the caller wants.
+		if _, serr := c.store.Stat(ctx, path); errors.Is(serr, fs.ErrNotExist) {
+			return serr
+		}
+	}
+	return err
 }
 
 // keepForReaders makes f's content complete if somebody has it open, before
-// the store loses it. f.up is held.
+// the store loses it. Where there is no room for that, the removal goes on all
+// the same, and the readers get ESTALE for what they have not read: a file
+// that is too large to keep must not be one that nobody can remove. f.up is
+// held.
 func (c *FS) keepForReaders(ctx context.Context, f *file) error {
 	f.mu.Lock()
 	content := f.c
@@ -291,7 +305,13 @@ func (c *FS) keepForReaders(ctx context.Context, f *file) error {
 		return nil
 	}
 	defer content.done()
-	return content.fetchAll(ctx)
+	err := content.fetchAll(ctx)
+	if errors.Is(err, backends.ErrNoSpace) {
+		name, _ := c.tree.Path(f.node)
+		c.log.Warn("removed while it is open, and too large to keep for those who read it", "name", name, "size", content.size())
+		return nil
+	}
+	return err
 }
 
 // Rmdir implements [backends.FileSystem].
@@ -304,16 +324,24 @@ func (c *FS) Rmdir(ctx context.Context, parent backends.Node, name string) error
 	if err != nil {
 		return err
 	}
-	leave := c.enter(p, name)
+	if !n.IsDir() {
+		return backends.ErrNotDir
+	}
+	// Both directories, in the order of their ids like everybody: nobody
+	// creates in the one that goes.
+	leave := c.enterTwo(p, name, n, "")
 	defer leave()
+	if now, err := c.tree.Lookup(p, name); err != nil {
+		return err
+	} else if now != n {
+		return backends.ErrChanged
+	}
 	if _, err := c.tree.CheckRmdir(p, name); err != nil && !errors.Is(err, backends.ErrNotEmpty) {
 		return err
 	} else if err != nil && c.anyLocal(n) {
 		return err
 	}
 	d := dirOf(n)
-	d.op.Lock() // nobody creates in it meanwhile
-	defer d.op.Unlock()
 	path, err := c.path(p, name)
 	if err != nil {
 		return err
@@ -335,7 +363,7 @@ func (c *FS) Rmdir(ctx context.Context, parent backends.Node, name string) error
 	if _, err := c.tree.Rmdir(p, name); errors.Is(err, backends.ErrNotEmpty) {
 		// The store says it is empty: what we still show has been removed
 		// elsewhere.
-		c.detached(c.tree.Drop(p, name))
+		c.strayed(c.tree.Drop(p, name), path)
 	} else if err != nil {
 		return err
 	}

@@ -106,7 +106,18 @@ func (c *FS) renameFile(ctx context.Context, from *tree.Node, oldName string, to
 
 	f.mu.Lock()
 	base, unsent, open := f.base, f.changedLocked(), f.handles > 0
+	// What the store has under the old name: f's own version, or that of the
+	// file that f has replaced without being uploaded since.
+	old := f.replaces
+	if base != nil {
+		old = base.version
+	}
 	f.mu.Unlock()
+	if from != to && old != "" {
+		if err := c.keepDir(ctx, from); err != nil {
+			return err
+		}
+	}
 	if base == nil && open {
 		// Still being written for the first time: it goes to the store under
 		// its new name when it is closed, in the place of what is there.
@@ -117,14 +128,12 @@ func (c *FS) renameFile(ctx context.Context, from *tree.Node, oldName string, to
 		f.replaces = replaced
 		f.mu.Unlock()
 		c.lost(mv)
-		return nil
+		if old == "" {
+			return nil
+		}
+		return c.removeOld(ctx, from, oldName, oldPath, old)
 	}
 
-	if from != to {
-		if err := c.keepDir(ctx, from); err != nil {
-			return err
-		}
-	}
 	e, err := c.storeUnder(ctx, f, unsent, oldPath, newPath, replaced)
 	if err != nil {
 		if errors.Is(err, backends.ErrChanged) || errors.Is(err, fs.ErrExist) {
@@ -142,10 +151,6 @@ func (c *FS) renameFile(ctx context.Context, from *tree.Node, oldName string, to
 		return err
 	}
 	f.mu.Lock()
-	var old backends.Version
-	if base != nil {
-		old = base.version
-	}
 	if e != nil {
 		// A copy: the content is the same under its new version.
 		base.version = e.Version
@@ -153,7 +158,7 @@ func (c *FS) renameFile(ctx context.Context, from *tree.Node, oldName string, to
 	}
 	f.mu.Unlock()
 	c.lost(mv)
-	if base == nil {
+	if old == "" {
 		return nil
 	}
 	return c.removeOld(ctx, from, oldName, oldPath, old)
@@ -204,12 +209,14 @@ func (c *FS) storeUnder(ctx context.Context, f *file, unsent bool, oldPath, newP
 		if !unsent {
 			f.change++ // so that uploadTo has something to do
 		}
+		bumped := f.change
 		f.mu.Unlock()
 		err := c.uploadTo(ctx, f, newPath)
 		if err != nil {
 			f.mu.Lock()
 			f.base, f.replaces = base, replaces
-			if !unsent {
+			if !unsent && f.change == bumped {
+				// Nobody has written meanwhile: what the store has is still it.
 				f.sent = f.change
 				f.failed = nil
 				c.settled(f)
@@ -241,6 +248,7 @@ func (c *FS) removeOld(ctx context.Context, from *tree.Node, oldName, oldPath st
 		return nil
 	}
 	c.forgetName(from, oldName)
+	c.changed(from, oldName)
 	return fmt.Errorf("renamed, but the old name could not be removed: %w", err)
 }
 
@@ -362,7 +370,7 @@ func (c *FS) moveTree(ctx context.Context, mv tree.Move, from *tree.Node, oldNam
 		})
 	}
 	if err := g.Wait(); err != nil {
-		c.undoCopies(ctx, copies, dirs, moved, newPath)
+		c.undoCopies(ctx, copies, dirs, moved, newPath, mv.Target == nil)
 		return err
 	}
 
@@ -403,6 +411,8 @@ func (c *FS) rebase(n *tree.Node, path string, versions map[string]moveVersion) 
 			x.mu.Lock()
 			if v, ok := versions[p]; ok && x.base != nil && x.base.version == v.old {
 				x.base.version = v.now
+			} else if ok && x.base == nil && x.replaces == v.old {
+				x.replaces = v.now
 			}
 			x.mu.Unlock()
 		}
@@ -411,7 +421,7 @@ func (c *FS) rebase(n *tree.Node, path string, versions map[string]moveVersion) 
 
 // undoCopies removes what a failed move has copied. What can't be removed is
 // logged: it is a copy of something that is still there.
-func (c *FS) undoCopies(ctx context.Context, copies, dirs []backends.Entry, moved func(string) string, newPath string) {
+func (c *FS) undoCopies(ctx context.Context, copies, dirs []backends.Entry, moved func(string) string, newPath string, top bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	var rs []backends.Removal
@@ -424,7 +434,9 @@ func (c *FS) undoCopies(ctx context.Context, copies, dirs []backends.Entry, move
 	for i := len(dirs) - 1; i >= 0; i-- {
 		errs = append(errs, c.store.Remove(ctx, moved(dirs[i].Name), backends.If{}))
 	}
-	errs = append(errs, c.store.Remove(ctx, newPath, backends.If{}))
+	if top { // else the empty directory was there before
+		errs = append(errs, c.store.Remove(ctx, newPath, backends.If{}))
+	}
 	for _, err := range errs {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			c.log.Warn("a copy left by a failed rename of a directory could not be removed", "error", err)

@@ -13,6 +13,8 @@ import (
 const (
 	retryFirst = time.Second
 	retryMax   = time.Minute
+	// retryLimit bounds one attempt, which may have a large file to send.
+	retryLimit = time.Hour
 )
 
 // retry uploads, until ctx ends, what could not be uploaded when it was
@@ -35,7 +37,7 @@ func (c *FS) retry(ctx context.Context) {
 				continue
 			}
 			failed = true
-			attempt, cancel := context.WithTimeout(ctx, storeTimeout)
+			attempt, cancel := context.WithTimeout(ctx, retryLimit)
 			err := c.upload(attempt, f)
 			cancel()
 			if err != nil && !errors.Is(err, backends.ErrChanged) {

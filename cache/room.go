@@ -30,6 +30,7 @@ type room struct {
 
 	budget *Budget
 	used   int64            // bytes of local extents; guarded by budget.mu
+	left   bool             // the cache has ended; guarded by budget.mu
 	evict  func(need int64) // asks for room; called with no lock held
 }
 
@@ -86,7 +87,6 @@ func openRoom(cacheDir, identity, mountPoint string, budget *Budget) (*room, err
 		r.close()
 		return nil, err
 	}
-	budget.join(r)
 	return r, nil
 }
 
@@ -97,7 +97,15 @@ func (r *room) take(identity, mountPoint string) error {
 	if err != nil {
 		return fmt.Errorf("cache directory: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	// Somebody who only looks (Rooms) holds the lock for a moment.
+	for range 10 {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err != nil {
 		defer f.Close()
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
 			return fmt.Errorf("lock of %s: %w; choose another file system for --cache-dir", r.dir, err)

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -54,15 +55,66 @@ func (c *FS) upload(ctx context.Context, f *file) error {
 	if !ok {
 		f.up.Unlock()
 		c.names.RUnlock()
-		return nil
+		return c.uploadStray(ctx, f)
 	}
+	f.mu.Lock()
+	before := f.failed
+	f.mu.Unlock()
 	err := c.uploadTo(ctx, f, path)
+	if refused(err) && before != nil && !refused(before) && c.isOurs(ctx, f, path) {
+		err = nil
+	}
 	f.up.Unlock()
 	c.names.RUnlock()
-	if errors.Is(err, backends.ErrChanged) || errors.Is(err, fs.ErrExist) {
+	if refused(err) {
 		return c.conflict(ctx, f)
 	}
 	return err
+}
+
+// refused reports whether the store holds another version than the one that a
+// put derives from.
+func refused(err error) bool {
+	return errors.Is(err, backends.ErrChanged) || errors.Is(err, fs.ErrExist)
+}
+
+// isOurs looks whether the store has, under path, just what an upload would
+// put there: then an earlier attempt has taken effect although its answer was
+// lost. f.up is held.
+func (c *FS) isOurs(ctx context.Context, f *file, path string) bool {
+	f.mu.Lock()
+	content := f.content()
+	content.use()
+	f.mu.Unlock()
+	defer content.done()
+	thaw := content.freeze()
+	defer thaw()
+	f.mu.Lock()
+	change := f.change
+	f.mu.Unlock()
+	r, e, err := c.store.Open(ctx, path, backends.Range{}, backends.If{})
+	if err != nil {
+		return false
+	}
+	defer r.Close()
+	if e.Size != content.size() {
+		return false
+	}
+	theirs, ours := make([]byte, 128<<10), make([]byte, 128<<10)
+	for off := int64(0); off < e.Size; {
+		n, err := io.ReadFull(r, theirs[:min(int64(len(theirs)), e.Size-off)])
+		if err != nil {
+			return false
+		}
+		if m, err := content.readAt(ctx, ours[:n], off); err != nil || m != n || !bytes.Equal(ours[:n], theirs[:n]) {
+			return false
+		}
+		off += int64(n)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.storedAs(e, change)
+	return true
 }
 
 // uploadTo puts f's content under path, which is its name or is going to be.
@@ -106,6 +158,7 @@ func (c *FS) uploadTo(ctx context.Context, f *file, path string) error {
 	defer f.mu.Unlock()
 	f.failed = err
 	if err != nil {
+		f.tried, f.triedAt = change, time.Now()
 		return err
 	}
 	f.storedAs(e, change)
@@ -119,10 +172,10 @@ func (f *file) storedAs(e backends.Entry, change uint64) {
 	f.replaces = ""
 	f.failed = nil
 	f.seen = time.Now()
-	if f.c != nil {
-		f.c.settle(f.fetchFrom(f.base))
-	}
 	f.sent = change
+	if f.c != nil {
+		f.c.settle(f.fetchFrom(f.base), !f.changedLocked())
+	}
 	if !f.changedLocked() {
 		f.fs.settled(f)
 	}

@@ -54,16 +54,16 @@ func (n *inode) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32
 		return nil, 0, n.m.errno("open", n, err)
 	}
 	h, fuseFlags := n.opened(f, flags)
+	if !writes(flags) {
+		// There is nothing that a close could report: no FLUSH is needed.
+		fuseFlags |= fuse.FOPEN_NOFLUSH
+	}
 	return h, fuseFlags, 0
 }
 
 // opened returns the handle of f and the flags of the reply to the kernel.
 func (n *inode) opened(f backends.File, flags uint32) (*fileHandle, uint32) {
 	fuseFlags := n.openIO(f, writes(flags))
-	if !writes(flags) {
-		// There is nothing that a close could report: no FLUSH is needed.
-		fuseFlags |= fuse.FOPEN_NOFLUSH
-	}
 	return &fileHandle{n: n, f: f}, fuseFlags
 }
 

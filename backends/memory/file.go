@@ -71,24 +71,15 @@ func (f *file) touch(n *tree.Node) {
 	f.body.look()
 }
 
-// open adds a handle.
+// open adds a handle of the mount.
 func (f *file) open(n *tree.Node, flags int) (keep bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.freed {
-		return false, backends.ErrChanged
-	}
-	if err := f.body.open(); err != nil {
+	if err := f.hold(flags); err != nil {
 		return false, err
 	}
-	write := flags&(os.O_WRONLY|os.O_RDWR) != 0
-	if f.handles == 0 {
-		_, host := f.body.(*hostBody)
-		f.direct = host && (write || f.body.size() >= passthroughMin)
-	}
-	f.handles++
 	if f.direct {
-		f.stale = f.stale || write
+		f.stale = f.stale || writing(flags)
 	} else {
 		keep = !f.stale
 		f.stale = false
@@ -100,6 +91,24 @@ func (f *file) open(n *tree.Node, flags int) (keep bool, err error) {
 		}
 	}
 	return keep, nil
+}
+
+func writing(flags int) bool { return flags&(os.O_WRONLY|os.O_RDWR) != 0 }
+
+// hold counts a handle; closed takes it away. f.mu is held for writing.
+func (f *file) hold(flags int) error {
+	if f.freed {
+		return backends.ErrChanged
+	}
+	if err := f.body.open(); err != nil {
+		return err
+	}
+	if f.handles == 0 {
+		_, host := f.body.(*hostBody)
+		f.direct = host && (writing(flags) || f.body.size() >= passthroughMin)
+	}
+	f.handles++
+	return nil
 }
 
 // closed takes a handle away. f.mu is held for writing.

@@ -321,6 +321,11 @@ func (m *fileSystem) SetXattr(_ context.Context, n backends.Node, name string, v
 	}
 	// Asked for in full before it is set, and settled after.
 	ask := int64(len(name) + len(value))
+	if m.tree.Attr(t).Nlink == 0 {
+		// Nobody would count it back when the file goes.
+		_, err = m.tree.SetXattr(t, name, value, flags)
+		return err
+	}
 	if err := m.store().grow(ask); err != nil {
 		return err
 	}
@@ -345,7 +350,9 @@ func (m *fileSystem) RemoveXattr(_ context.Context, n backends.Node, name string
 		return err
 	}
 	freed, err := m.tree.RemoveXattr(t, name)
-	m.extra.Add(-freed)
+	if m.tree.Attr(t).Nlink > 0 {
+		m.extra.Add(-freed)
+	}
 	return err
 }
 

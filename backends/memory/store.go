@@ -176,7 +176,10 @@ func (s *Store) Open(_ context.Context, name string, r backends.Range, cond back
 		}
 		return nil, backends.Entry{}, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	if _, err := f.open(n, 0); err != nil {
+	f.mu.Lock()
+	err = f.hold(0)
+	f.mu.Unlock()
+	if err != nil {
 		return nil, backends.Entry{}, backends.WrapPath("open", name, err)
 	}
 	e := s.entry(n, name)

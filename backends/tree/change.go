@@ -137,7 +137,18 @@ func (t *Tree) detach(dir *Node, name string, n *Node) {
 	} else {
 		n.nlink--
 	}
-	t.nodes.Add(-1)
+	t.nodes.Add(-n.named())
+}
+
+// named counts n and all below it.
+func (n *Node) named() int64 {
+	sum := int64(1)
+	if n.dir != nil {
+		for _, c := range n.dir.children {
+			sum += c.named()
+		}
+	}
+	return sum
 }
 
 // move is detach and attach without a moment in which n has no name.
