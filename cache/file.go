@@ -151,12 +151,6 @@ func (f *file) touch() {
 	f.node.Touch(time.Now())
 }
 
-func (f *file) size() int64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.sizeLocked()
-}
-
 func (f *file) sizeLocked() int64 {
 	switch {
 	case f.c != nil:

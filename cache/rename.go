@@ -267,8 +267,32 @@ func (c *FS) renameOther(ctx context.Context, mv tree.Move, from *tree.Node, old
 // copyParallel is how many objects of a directory are copied at once.
 const copyParallel = 32
 
+// namesPatience is how long a directory rename waits for a gap between the
+// operations of others before it makes them wait.
+const namesPatience = 5 * time.Second
+
+// lockNames locks names for writing. A writer who waits in line would keep
+// everybody out for as long as the upload of one large file takes, so it looks
+// for a gap first.
+func (c *FS) lockNames(ctx context.Context) error {
+	patience := time.After(namesPatience)
+	for wait := time.Millisecond; !c.names.TryLock(); wait = min(2*wait, 50*time.Millisecond) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-patience:
+			c.names.Lock()
+			return nil
+		case <-time.After(wait):
+		}
+	}
+	return nil
+}
+
 func (c *FS) renameDir(ctx context.Context, from *tree.Node, oldName string, to *tree.Node, newName string, flags backends.RenameFlags) error {
-	c.names.Lock()
+	if err := c.lockNames(ctx); err != nil {
+		return err
+	}
 	defer c.names.Unlock()
 	d1, d2 := dirOf(from), dirOf(to)
 	d1.begin(oldName)
