@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 
@@ -108,7 +109,8 @@ func (s *Store) explain(ctx context.Context, err error) error {
 	case e.Status != 0:
 		e.Text = http.StatusText(e.Status)
 	default:
-		e.Text = fmt.Sprintf("no answer from %s: %s", s.where(), oneLine(cause(err).Error()))
+		e.Text = fmt.Sprintf("no answer from %s: %s; is the server up, and are the endpoint, the region and the network right?",
+			s.where(), oneLine(cause(err).Error()))
 		return e
 	}
 	s.classify(e, err)
@@ -126,6 +128,8 @@ func (s *Store) classify(e *Error, err error) {
 		// Not fs.ErrNotExist: no file is missing, the store is.
 		e.Text = fmt.Sprintf("there is no bucket %q at %s: check the bucket's name, or create it", s.cfg.Bucket, s.where())
 		return
+	case "InvalidBucketName":
+		e.Text = fmt.Sprintf("%q is no valid bucket name (%s): correct the bucket's name", s.cfg.Bucket, e.Text)
 	case "NoSuchKey", "NotFound", "NoSuchUpload":
 		e.Kind = fs.ErrNotExist
 	case "PreconditionFailed":
@@ -228,8 +232,12 @@ func requestID(err error) string {
 }
 
 // cause returns the innermost error that still says something: the SDK's
-// wrappers repeat the operation and its attempts.
+// wrappers repeat the operation and its attempts, and net/http's the URL.
 func cause(err error) error {
+	var sent *url.Error
+	if errors.As(err, &sent) {
+		return sent.Err
+	}
 	var send *smithyhttp.RequestSendError
 	if errors.As(err, &send) {
 		return send.Err

@@ -76,9 +76,10 @@ func (p *program) runCheck(ctx context.Context, f *routeFlags, dir string, allow
 	if len(c.routes) == 0 {
 		show(finding{levelWarn, "no routes were given, so no store was looked at", "name them with --config or --route"})
 	}
+	seen := map[string]openRoute{}
 	for _, rc := range c.routes {
 		rctx, cancel := context.WithTimeout(ctx, checkTimeout)
-		show(p.routeFindings(rctx, rc, log)...)
+		show(p.routeFindings(rctx, rc, seen, log)...)
 		cancel()
 		if err := ctx.Err(); err != nil {
 			return err
@@ -121,7 +122,7 @@ func cacheFindings(flag string, c *config) []finding {
 	}
 	for _, r := range rooms {
 		if len(r.Kept) > 0 {
-			all = append(all, finding{levelWarn, fmt.Sprintf("%d files of %s could not be stored when a mount ended", len(r.Kept), r.Identity),
+			all = append(all, finding{levelWarn, fmt.Sprintf("%s of %s could not be stored when a mount ended", count(int64(len(r.Kept)), "file", "files"), r.Identity),
 				"agentfs recover --cache-dir " + shellQuote(dir) + " shows them"})
 		}
 	}
@@ -129,24 +130,28 @@ func cacheFindings(flag string, c *config) []finding {
 }
 
 // routeFindings looks at one route's store: can it be opened, is it there, may
-// it be listed, and what does its server honour.
-func (p *program) routeFindings(ctx context.Context, rc routeConfig, log *slog.Logger) []finding {
+// it be listed, and what does its server honour. seen has the routes that were
+// looked at before.
+func (p *program) routeFindings(ctx context.Context, rc routeConfig, seen map[string]openRoute, log *slog.Logger) []finding {
 	name := rc.path + " (" + rc.String() + ")"
 	r, err := p.openRoute(ctx, rc, false, log)
 	if err != nil {
 		return []finding{{levelFail, name + ": " + err.Error(), "correct the route"}}
 	}
 	defer closeAll([]openRoute{r}, log)
+	if err := r.distinctFrom(seen); err != nil {
+		return []finding{{levelFail, name + ": " + err.Error(), "remove one of the routes"}}
+	}
 	n := 0
 	for _, err := range r.store.List(ctx, ".", "") {
 		if err != nil {
-			return []finding{{levelFail, name + ": " + describe(err), storeRemedy(err)}}
+			return []finding{{levelFail, name + ": " + describe(pathless(err)), storeRemedy(err)}}
 		}
 		if n++; n >= checkEntries {
 			break
 		}
 	}
-	entries := fmt.Sprintf("%d entries", n)
+	entries := count(int64(n), "entry", "entries")
 	if n >= checkEntries {
 		entries = "more than 1000 entries"
 	}
@@ -159,7 +164,7 @@ func (p *program) routeFindings(ctx context.Context, rc routeConfig, log *slog.L
 	}
 	features, err := backends.FeaturesOf(ctx, r.store)
 	if err != nil {
-		return append(all, finding{levelFail, rc.path + ": what the server honours can't be found out: " + describe(err), storeRemedy(err)})
+		return append(all, finding{levelFail, rc.path + ": what the server honours can't be found out: " + describe(pathless(err)), storeRemedy(err)})
 	}
 	for _, ft := range features {
 		f := finding{text: rc.path + ": " + ft.Name}

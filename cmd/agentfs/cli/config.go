@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
 
@@ -85,8 +87,10 @@ func cleanRoutePath(p string) (string, error) {
 	switch {
 	case !strings.HasPrefix(p, "/"):
 		return "", fmt.Errorf("%q: a route's path begins with a slash, as in /data", p)
-	case strings.IndexByte(p, 0) >= 0:
-		return "", fmt.Errorf("%q: a path can't contain a NUL byte", p)
+	case !utf8.ValidString(p):
+		return "", fmt.Errorf("%q: a route's path is UTF-8", p)
+	case strings.ContainsFunc(p, unicode.IsControl):
+		return "", fmt.Errorf("%q: a route's path has no control characters", p)
 	}
 	for seg := range strings.SplitSeq(p[1:], "/") {
 		switch {

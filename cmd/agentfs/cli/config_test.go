@@ -80,6 +80,8 @@ func TestConfigFileErrors(t *testing.T) {
 		{"relative route", "routes:\n  data: {backend: memory}\n", `F:2: "data": a route's path begins with a slash, as in /data`},
 		{"dots", "routes:\n  /a/../b: {backend: memory}\n", `F:2: "/a/../b": a route's path has no part ".."`},
 		{"empty part", "routes:\n  /a//b: {backend: memory}\n", `F:2: "/a//b": a route's path has no empty part (//)`},
+		{"control character", "routes:\n  \"/a\\tb\": {backend: memory}\n", `F:2: "/a\tb": a route's path has no control characters`},
+		{"not UTF-8", "routes:\n  /a\xff: {backend: memory}\n", `F:2: not UTF-8`},
 		{"reserved", "routes:\n  /.agentfs/x: {backend: memory}\n", `F:2: "/.agentfs/x": names that begin with .agentfs are reserved`},
 		{"no backend", "routes:\n  /a: {size: 1}\n", `F:2: the route /a has no backend, as in {backend: memory}`},
 		{"nothing", "routes:\n  /a:\n", `F:2: the route /a has no backend, as in {backend: memory}`},
@@ -110,6 +112,10 @@ func TestConfigFileErrors(t *testing.T) {
 				t.Errorf("more than one line, or a secret: %s", got)
 			}
 		})
+	}
+	dir := t.TempDir()
+	if _, err := readConfig(dir, nil); err == nil || err.Error() != dir+": the configuration file can't be read: is a directory" {
+		t.Errorf("directory: %v", err)
 	}
 	if _, err := readConfig("/none/agentfs.yaml", nil); err == nil || err.Error() != "/none/agentfs.yaml: no such configuration file" {
 		t.Errorf("missing file: %v", err)
@@ -153,6 +159,8 @@ func TestRouteURLErrors(t *testing.T) {
 	for arg, want := range map[string]string{
 		"memory:":                               "--route memory:: " + form,
 		"data=memory:":                          "--route data=memory:: " + form,
+		"/a\x01=memory:":                        `--route: "/a\x01": a route's path has no control characters`,
+		"/a\xff=memory:":                        `--route: "/a\xff": a route's path is UTF-8`,
 		"/a/../b=memory:":                       `--route: "/a/../b": a route's path has no part ".."`,
 		"/a=/srv":                               "--route /a: /srv is not a URL: write memory:, s3://BUCKET/PREFIX or local:/DIR",
 		"/a=s3:b":                               "--route /a: the URL names no bucket: write s3://BUCKET or s3://BUCKET/PREFIX",

@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -30,7 +32,17 @@ func readConfigFile(name string) (*config, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("%s: no such configuration file", name)
 		}
-		return nil, err
+		return nil, fmt.Errorf("%s: the configuration file can't be read: %w", name, pathless(err))
+	}
+	if !utf8.Valid(b) {
+		// The parser would replace what it can't read.
+		line := 1
+		for text := range bytes.Lines(b) {
+			if !utf8.Valid(text) {
+				return nil, fmt.Errorf("%s:%d: not UTF-8", name, line)
+			}
+			line++
+		}
 	}
 	f := configFile{name: name, dir: filepath.Dir(name)}
 	return f.parse(b)

@@ -167,6 +167,8 @@ func writeRoutes(w interface{ Write([]byte) (int, error) }, st mountStatus) {
 		access, stored, room := "read and write", "in the store", "-"
 		if r.ReadOnly {
 			access, stored = "read only", "-"
+		} else if r.Backend == "local" {
+			stored = "on this host"
 		} else if r.Durability == "" {
 			stored = "in " + r.Backend
 		}

@@ -137,8 +137,11 @@ func TestStaleMount(t *testing.T) {
 	}
 	m := startMount(t, "--cache-dir", cache)
 	kill(m)
-	if _, errOut, status := run(t, "status", m.point); status != exitFailed || !strings.Contains(errOut, "is dead") {
-		t.Errorf("status of a dead mount: %d %s", status, errOut)
+	want := "agentfs: " + m.point + ": the process of this mount is dead (agentfs unmount " + m.point + " clears it)\n"
+	for _, args := range [][]string{{"status", m.point}, {"sync", m.point}, {"sync", m.point + "/d"}, {"ls", "--mount", m.point}} {
+		if _, errOut, status := run(t, args...); status != exitFailed || errOut != want {
+			t.Errorf("%q on a dead mount: %d %s", args, status, errOut)
+		}
 	}
 	m = startMountAt(t, m.point, "--cache-dir", cache)
 	writeFile(t, filepath.Join(m.point, "x"), "1")
@@ -160,6 +163,10 @@ func TestMountErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeFile(t, filepath.Join(full, "x"), "")
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(full, link); err != nil {
+		t.Fatal(err)
+	}
 	m := startMount(t, "--cache-dir", cache)
 	conf := writeConfig(t, "routes:\n  /: {backend: memory, sice: 1}\n")
 	for _, c := range []struct {
@@ -178,6 +185,9 @@ func TestMountErrors(t *testing.T) {
 		{"unknown flag", []string{"--cash-dir", full}, exitUsage, []string{"unknown flag: --cash-dir"}},
 		{"no config", []string{"--config", "/none.yaml", full}, exitUsage, []string{"/none.yaml: no such configuration file"}},
 		{"log level", []string{"--log-level", "loud", full}, exitUsage, []string{"debug, info, warn or error"}},
+		{"mount point in a route", []string{"--route", "/x=local:" + dir, full}, exitUsage, []string{"--route /x", dir + " contains the mount point " + full, "outside it"}},
+		{"mount point of a route", []string{"--route", "/x=local:" + link, full}, exitUsage, []string{"--route /x", link + " contains the mount point " + full}},
+		{"same store", []string{"--route", "/t=local:" + cache, "--route", "/u=local:" + cache, full}, exitUsage, []string{"--route /u: routes /t (--route /t) and /u name the same store"}},
 		{"directory of a route", []string{"--route", "/x=local:" + dir + "/none", full}, exitUsage, []string{"--route /x", dir + "/none"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -194,7 +204,8 @@ func TestMountErrors(t *testing.T) {
 func TestReadOnly(t *testing.T) {
 	host := t.TempDir()
 	writeFile(t, filepath.Join(host, "x"), "1")
-	m := startMount(t, "--cache-dir", t.TempDir(), "--route", "/host=local:"+host+"?read_only=true")
+	m := startMount(t, "--cache-dir", t.TempDir(), "--route", "/host=local:"+host+"?read_only=true", "--route", "/local=local:"+t.TempDir())
+	contains(t, m.log.String(), "on this host")
 	if err := os.WriteFile(filepath.Join(m.point, "host/x"), nil, 0o644); !errors.Is(err, unix.EROFS) {
 		t.Errorf("writing to a read-only route: %v, want EROFS", err)
 	}

@@ -42,6 +42,11 @@ func TestStoreErrors(t *testing.T) {
 		fmt.Fprint(w, `<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>`)
 	}))
 	defer denied.Close()
+	invalid := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprint(w, `<Error><Code>InvalidBucketName</Code><Message>The specified bucket is not valid.</Message></Error>`)
+	}))
+	defer invalid.Close()
 	down := httptest.NewServer(nil)
 	down.Close()
 	for name, c := range map[string]struct {
@@ -50,7 +55,9 @@ func TestStoreErrors(t *testing.T) {
 	}{
 		"no such bucket": {"s3://none?anonymous=true&endpoint=" + s.URL, []string{"none", "bucket"}},
 		"denied":         {"s3://b?anonymous=true&endpoint=" + denied.URL, []string{"bucket \"b\" denied", "policy"}},
-		"down":           {"s3://b?anonymous=true&max_attempts=2&endpoint=" + down.URL, []string{down.URL, "connection refused"}},
+		"down": {"s3://b?anonymous=true&max_attempts=2&endpoint=" + down.URL, []string{
+			"--route /d: no answer from " + down.URL + ": dial tcp", "connection refused; is the server up, and are the endpoint"}},
+		"bucket name":    {"s3://b?anonymous=true&endpoint=" + invalid.URL, []string{"--route /d: \"b\" is no valid bucket name", "correct the bucket's name"}},
 		"unknown option": {"s3://b?secret_access_key=hunter2", []string{"secret_access_key"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -138,7 +145,7 @@ func TestSecondSignal(t *testing.T) {
 	if status := m.end(t); status != exitNotStored || time.Since(begin) > 5*time.Second {
 		t.Errorf("exit status %d after %s: %s", status, time.Since(begin), m.log)
 	}
-	contains(t, m.log.String(), "second signal", "1 files are not stored")
+	contains(t, m.log.String(), "second signal", "1 file is not stored")
 	if _, ok := mountAt(m.point); ok {
 		t.Error("still mounted")
 	}
@@ -184,7 +191,9 @@ func TestFileCommands(t *testing.T) {
 			ok(dir+"/a/b.txt:1\n", "grep", "-c", "^o", dir)
 			ok(dir+"/c.md\n", "grep", "-l", "one", dir, "--glob", "*.md")
 			fails(exitFailed, "grep", "absent", dir)
-			fails(exitFailed, "grep", "(", dir)
+			fails(exitUsage, "grep", "(", dir)
+			fails(exitUsage, "grep", "x", dir+"/none")
+			fails(exitUsage, "glob", "[", dir)
 			ok(dir+"/a/b.txt\n", "glob", "*.txt", dir)
 			if got := s.object(t, "b", c.name+"/a/b.txt"); got != "one\n2\nthree\n" {
 				t.Errorf("the object has %q", got)
@@ -211,6 +220,14 @@ func TestFileCommands(t *testing.T) {
 		})
 	}
 	m.stop(t)
+	host := t.TempDir()
+	if err := os.Symlink("x", filepath.Join(host, "link")); err != nil {
+		t.Fatal(err)
+	}
+	_, errOut, status := run(t, "read", "--route", "/l=local:"+host, "/l/link")
+	if want := "agentfs: /l/link: is a symbolic link to x; read that path\n"; status != exitFailed || errOut != want {
+		t.Errorf("reading a link: %d %s", status, errOut)
+	}
 	if _, errOut, status := run(t, "ls"); status != exitUsage || !strings.Contains(errOut, "which tree?") {
 		t.Errorf("ls without a tree: %d %s", status, errOut)
 	}

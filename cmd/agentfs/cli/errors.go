@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/cmd/agentfs/protocol"
 )
@@ -52,6 +54,8 @@ func exitStatus(err error) int {
 		usage     usageError
 		notStored notStoredError
 		silent    silentError
+		pattern   *protocol.PatternError
+		grep      grepError
 		ambiguous *protocol.AmbiguousError
 	)
 	switch {
@@ -61,7 +65,7 @@ func exitStatus(err error) int {
 		return silent.status
 	case errors.As(err, &notStored):
 		return exitNotStored
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.As(err, &pattern), errors.As(err, &grep):
 		return exitUsage
 	case errors.Is(err, backends.ErrChanged), errors.Is(err, protocol.ErrNoMatch), errors.As(err, &ambiguous),
 		errors.Is(err, fs.ErrExist) && !errors.Is(err, backends.ErrNotEmpty):
@@ -82,7 +86,18 @@ var remedies = []struct {
 	{backends.ErrNoSpace, "remove something, or give the route or the cache more room"},
 	{backends.ErrBusy, "a route or a store begins there; change the configuration to remove it"},
 	{backends.ErrIllegalName, "rename it"},
+	{unix.ENOTCONN, "the process of the mount there is dead; agentfs unmount clears it"},
 	{context.DeadlineExceeded, "the store did not answer in time; is the endpoint up and the network there?"},
+}
+
+// pathless returns what err says of its path, without operation and path: for
+// messages that name the thing already, and as the user wrote it.
+func pathless(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
 }
 
 // describe returns err for people, with what to do if that is known.

@@ -46,7 +46,7 @@ size in bytes, time of the last change, full path. Directories end in a slash.`,
   agentfs ls --route /data=s3://my-bucket /data --json | jq -r .path`,
 		Args: args(0, 1),
 	}, func(ctx context.Context, o *opened, s *source, args []string) error {
-		for it, err := range protocol.List(ctx, o, at(args, 0, "/")) {
+		for it, err := range protocol.List(ctx, o.store, at(args, 0, "/")) {
 			if err != nil {
 				return err
 			}
@@ -96,11 +96,11 @@ version that a later write --if-version can name.`,
 			return usagef("--offset and --limit are not negative")
 		}
 		if !s.json {
-			_, err := protocol.Read(ctx, o, args[0], p.out, ro)
+			_, err := protocol.Read(ctx, o.store, args[0], p.out, ro)
 			return err
 		}
 		var b strings.Builder
-		res, err := protocol.Read(ctx, o, args[0], &b, ro)
+		res, err := protocol.Read(ctx, o.store, args[0], &b, ro)
 		if err != nil {
 			return err
 		}
@@ -137,7 +137,7 @@ read; otherwise the exit status is 4 and nothing is changed.`,
 		if cmd.Flags().Changed("content") {
 			in = strings.NewReader(content)
 		}
-		it, err := protocol.Write(ctx, o, args[0], in, wo)
+		it, err := protocol.Write(ctx, o.store, args[0], in, wo)
 		if err != nil || !s.json {
 			return err
 		}
@@ -162,7 +162,7 @@ writing is left alone. In these cases the exit status is 4.`,
   agentfs edit --mount ~/mnt /src/main.go oldName newName --replace-all --dry-run`,
 		Args: args(3, 3),
 	}, func(ctx context.Context, o *opened, s *source, args []string) error {
-		res, err := protocol.Edit(ctx, o, args[0], args[1], args[2], eo)
+		res, err := protocol.Edit(ctx, o.store, args[0], args[1], args[2], eo)
 		if err != nil {
 			return err
 		}
@@ -196,7 +196,7 @@ is compared with the last part of a path, at any depth.`,
   agentfs glob --mount ~/mnt 'src/**/*_test.go' /data`,
 		Args: args(1, 2),
 	}, func(ctx context.Context, o *opened, s *source, args []string) error {
-		for it, err := range protocol.Glob(ctx, o, args[0], at(args, 1, "/")) {
+		for it, err := range protocol.Glob(ctx, o.store, args[0], at(args, 1, "/")) {
 			if err == nil && s.json {
 				err = p.line(it)
 			} else if err == nil {
@@ -226,7 +226,7 @@ below. A file that somebody changes meanwhile stays.`,
 			err := o.guard(path)
 			var n int64
 			if err == nil {
-				n, err = protocol.Remove(ctx, o, path, recursive)
+				n, err = protocol.Remove(ctx, o.store, path, recursive)
 			}
 			if err != nil {
 				errs = append(errs, err)

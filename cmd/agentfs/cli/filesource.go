@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -42,7 +43,9 @@ on the stores themselves (--config or --route). Paths are those of the tree:
 
 // opened is what a file command works on.
 type opened struct {
-	backends.Store
+	// store is not embedded: an interface in between hides what more the store
+	// can do, such as to walk a tree in few requests.
+	store backends.Store
 	close func()
 	// routes are the paths below which other routes may begin, as names.
 	routes []string
@@ -73,9 +76,13 @@ func openMounted(dir string) (*opened, error) {
 	}
 	st, err := newMountStore(dir)
 	if err != nil {
-		return nil, fmt.Errorf("--mount %s: %w", dir, err)
+		var dead deadMountError
+		if err = whichMount(dir, err); errors.As(err, &dead) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("--mount %s: %w", dir, pathless(err))
 	}
-	o := &opened{Store: st, close: func() { _ = st.Close() }}
+	o := &opened{store: st, close: func() { _ = st.Close() }}
 	// A directory that is no agentfs will do too; it has no routes.
 	if status, err := readStatus(dir); err == nil {
 		for _, r := range status.Routes {

@@ -25,13 +25,21 @@ func (p *program) grepCommand() *cobra.Command {
 		Long: `Grep prints the lines that match PATTERN in the files at and below PATH (the
 root, if none is given) as PATH:LINE:TEXT, in the order of a listing. The
 patterns are RE2 (https://golang.org/s/re2syntax). Binary files are skipped.
-The exit status is 1 if nothing matches.`,
+As with grep(1) the exit status is 1 if nothing matches and 2 for any error.`,
 		Example: `  agentfs grep --mount ~/mnt 'func \w+Handler' /src --glob '*.go'
   agentfs grep --route /data=s3://my-bucket -i -l error /data/logs`,
 		Args: args(1, 2),
 	}, func(ctx context.Context, o *opened, s *source, args []string) error {
 		return p.runGrep(ctx, o, f, s.json, args[0], at(args, 1, "/"))
 	})
+	search := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		err := search(cmd, args)
+		if err == nil {
+			return nil
+		}
+		return grepError{err}
+	}
 	fl := cmd.Flags()
 	fl.BoolVarP(&f.IgnoreCase, "ignore-case", "i", false, "take upper and lower case as the same")
 	fl.BoolVarP(&f.Fixed, "fixed", "F", false, "take PATTERN as a text, not as a regular expression")
@@ -55,7 +63,7 @@ func (p *program) runGrep(ctx context.Context, o *opened, f grepFlags, asJSON bo
 	}
 	var errs []error
 	matched := false
-	for m, err := range protocol.Grep(ctx, o, pattern, path, f.GrepOptions) {
+	for m, err := range protocol.Grep(ctx, o.store, pattern, path, f.GrepOptions) {
 		if err != nil {
 			return errors.Join(append(errs, err)...)
 		}
@@ -77,6 +85,12 @@ func (p *program) runGrep(ctx context.Context, o *opened, f grepFlags, asJSON bo
 	}
 	return nil
 }
+
+// grepError is an error of grep, whose exit status 1 means that nothing
+// matched.
+type grepError struct{ error }
+
+func (e grepError) Unwrap() error { return e.error }
 
 // fileError concerns one file; the search goes on with the others.
 type fileError struct{ error }

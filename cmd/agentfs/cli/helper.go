@@ -186,7 +186,7 @@ func (c *helperCall) setSource(r *routeFlags) error {
 		return fmt.Errorf("mount source %s: the option config= names a file already", c.source)
 	default:
 		if _, err := os.Stat(c.source); err != nil {
-			return fmt.Errorf("mount source %s: neither a URL such as s3://BUCKET/PREFIX nor a configuration file: %w", redact(c.source), err)
+			return fmt.Errorf("mount source %s: neither a URL such as s3://BUCKET/PREFIX nor a configuration file: %w", redact(c.source), pathless(err))
 		}
 		r.config = c.source
 	}

@@ -74,7 +74,7 @@ func TestHelperErrors(t *testing.T) {
 		"s3://b -o ro":              "mount helper: it is agentfs SOURCE MOUNTPOINT -o OPTIONS, with a route's URL or a configuration file as SOURCE",
 		"s3://b /mnt -z":            "mount helper: unknown flag -z (it is agentfs SOURCE MOUNTPOINT -o OPTIONS)",
 		"none /mnt -o ro":           "mount source none: say what to mount with the options route= or config=",
-		"/none.yaml /mnt -o ro":     "mount source /none.yaml: neither a URL such as s3://BUCKET/PREFIX nor a configuration file: stat /none.yaml: no such file or directory",
+		"/none.yaml /mnt -o ro":     "mount source /none.yaml: neither a URL such as s3://BUCKET/PREFIX nor a configuration file: no such file or directory",
 		"/a.yaml /mnt -o config=/b": "mount source /a.yaml: the option config= names a file already",
 	} {
 		call, err := parseHelperCall(strings.Fields(args))

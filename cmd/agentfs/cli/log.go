@@ -31,7 +31,7 @@ func (l *logFlags) open(stderr io.Writer) (*slog.Logger, error) {
 	if l.file != "" {
 		f, err := os.OpenFile(l.file, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 		if err != nil {
-			return nil, fmt.Errorf("--log-file: %w", err)
+			return nil, fmt.Errorf("--log-file %s: %w", l.file, pathless(err))
 		}
 		w = f
 	}

@@ -56,6 +56,9 @@ func (p *program) mount(ctx context.Context, o mountOptions, log *slog.Logger) (
 	if err := preparePoint(o.point, log); err != nil {
 		return nil, err
 	}
+	if err := o.config.checkPoint(o.point); err != nil {
+		return nil, err
+	}
 	m := &mounted{mountOptions: o, log: log, started: time.Now(), budget: cache.NewBudget(o.config.cacheSize)}
 	defer func() {
 		if err != nil {

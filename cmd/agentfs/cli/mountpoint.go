@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	fusefs "github.com/agentfs/agentfs/fs"
 )
 
@@ -80,7 +82,7 @@ func resolvePoint(p string) (string, error) {
 	}
 	parent, err := filepath.EvalSymlinks(filepath.Dir(abs))
 	if err != nil {
-		return "", missing(abs, err)
+		return "", whichMount(abs, missing(abs, err))
 	}
 	point := filepath.Join(parent, filepath.Base(abs))
 	if _, mounted := mountAt(point); mounted {
@@ -90,6 +92,33 @@ func resolvePoint(p string) (string, error) {
 		return real, nil
 	}
 	return point, nil
+}
+
+// deadMountError is what the kernel's ENOTCONN means: the mount at point has
+// lost its process.
+type deadMountError struct{ point string }
+
+func (e deadMountError) Error() string {
+	return fmt.Sprintf("%s: the process of this mount is dead (agentfs unmount %s clears it)", e.point, shellQuote(e.point))
+}
+
+// whichMount returns err, or a deadMountError for the mount that path, which is
+// absolute, is in if its process is dead.
+func whichMount(path string, err error) error {
+	if !errors.Is(err, unix.ENOTCONN) {
+		return err
+	}
+	for p := path; ; p = filepath.Dir(p) {
+		if m, ok := mountAt(p); ok {
+			if m.isAgentfs() {
+				return deadMountError{p}
+			}
+			return err
+		}
+		if p == "/" {
+			return err
+		}
+	}
 }
 
 func missing(point string, err error) error {
@@ -114,6 +143,34 @@ func preparePoint(point string, log *slog.Logger) error {
 		return fmt.Errorf("%s: agentfs is already mounted there (agentfs unmount %s)", point, shellQuote(point))
 	}
 	return fmt.Errorf("%s: a file system of type %s is mounted there; choose another directory", point, m.fsType)
+}
+
+// checkPoint refuses a mount point within the directory of a local route: the
+// mount would contain itself, and its process would wait for itself. It
+// compares directories and not names, which links and bind mounts multiply.
+func (c *config) checkPoint(point string) error {
+	if real, err := filepath.EvalSymlinks(point); err == nil {
+		point = real
+	}
+	for _, r := range c.routes {
+		if r.backend != "local" {
+			continue
+		}
+		dir := r.values["path"].Value
+		served, err := os.Stat(dir)
+		if err != nil {
+			continue // its opener says what is wrong
+		}
+		for p := point; ; p = filepath.Dir(p) {
+			if st, err := os.Stat(p); err == nil && os.SameFile(st, served) {
+				return usagef("%s: the directory %s contains the mount point %s; choose a mount point outside it", r.source, dir, point)
+			}
+			if p == filepath.Dir(p) {
+				break
+			}
+		}
+	}
+	return nil
 }
 
 // shellQuote returns s as one word of a shell.

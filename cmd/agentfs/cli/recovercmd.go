@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -48,10 +49,29 @@ func (p *program) runRecover(dir string, asJSON bool) error {
 			if k.Base != "" {
 				fmt.Fprintf(p.out, "  derives from version %s\n", k.Base)
 			}
+			if len(k.Parts) > 0 {
+				fmt.Fprintf(p.out, "  has only the bytes %s; the rest is zeros here and was only in that version\n", ranges(k.Parts))
+			}
 		}
 	}
 	if n == 0 {
 		fmt.Fprintf(p.out, "%s keeps nothing that is not stored.\n", dir)
 	}
 	return nil
+}
+
+// maxRanges is how many ranges of bytes recover shows of one file; --json has
+// all of them.
+const maxRanges = 8
+
+// ranges returns [from, to) pairs as people write them: "0-4095, 8192-8192".
+func ranges(parts [][2]int64) string {
+	all := make([]string, 0, maxRanges)
+	for i, r := range parts {
+		if i == maxRanges {
+			return fmt.Sprintf("%s and %d more ranges (--json shows them)", strings.Join(all, ", "), len(parts)-i)
+		}
+		all = append(all, fmt.Sprintf("%d-%d", r[0], r[1]-1))
+	}
+	return strings.Join(all, ", ")
 }

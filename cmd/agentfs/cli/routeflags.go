@@ -59,7 +59,7 @@ func (p *program) openStores(ctx context.Context, f *routeFlags, log *slog.Logge
 		routes = append(routes, router.Route{Path: r.path, Store: r.store, Source: r.source})
 		o.routes = append(o.routes, strings.TrimPrefix(r.path, "/"))
 	}
-	if o.Store, err = router.New(routes); err != nil {
+	if o.store, err = router.New(routes); err != nil {
 		o.close()
 		return nil, usage(err)
 	}

@@ -75,6 +75,7 @@ type openRoute struct {
 func (p *program) openAll(ctx context.Context, c *config, readOnly bool, log *slog.Logger) ([]openRoute, error) {
 	var open []openRoute
 	var errs []error
+	seen := map[string]openRoute{}
 	for _, rc := range c.routes {
 		r, err := p.openRoute(ctx, rc, readOnly, log)
 		if err != nil {
@@ -82,6 +83,9 @@ func (p *program) openAll(ctx context.Context, c *config, readOnly bool, log *sl
 			continue
 		}
 		open = append(open, r)
+		if err := r.distinctFrom(seen); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if len(errs) > 0 {
 		closeAll(open, log)
@@ -106,6 +110,9 @@ func (p *program) openRoute(ctx context.Context, rc routeConfig, readOnly bool, 
 	}
 	o := backends.NewOptions(rc.source, log.With("route", rc.path), rc.values)
 	r := openRoute{routeConfig: rc, generic: takeGeneric(o)}
+	if rc.backend == "memory" && o.Bytes("size", 1) == 0 {
+		o.Fail("size", "0 leaves no room for anything; write a size such as 2GiB, or leave it out for half of the machine's memory")
+	}
 	s, err := open(ctx, o)
 	if err == nil {
 		// An opener that forgot to close its options takes wrong ones silently.
@@ -114,6 +121,7 @@ func (p *program) openRoute(ctx context.Context, rc routeConfig, readOnly bool, 
 		}
 	}
 	if err != nil {
+		err = distinct(err)
 		if msg := err.Error(); !strings.HasPrefix(msg, rc.source) && !strings.Contains(msg, fileOf(rc.source)+":") {
 			err = fmt.Errorf("%s: %w", rc.source, err)
 		}
@@ -126,6 +134,39 @@ func (p *program) openRoute(ctx context.Context, rc routeConfig, readOnly bool, 
 		r.store = readonly.Store(s)
 	}
 	return r, nil
+}
+
+// distinct returns a joined error with every text once: an option that the
+// route and its backend both take is refused by both.
+func distinct(err error) error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return err
+	}
+	var all []error
+	seen := map[string]bool{}
+	for _, e := range joined.Unwrap() {
+		if !seen[e.Error()] {
+			all = append(all, e)
+		}
+		seen[e.Error()] = true
+	}
+	return errors.Join(all...)
+}
+
+// distinctFrom refuses a second route to a store, because each would keep a
+// view and changes of its own of the same data, and adds r to seen, which goes
+// by identity. A store without one, such as memory, is like no other.
+func (r openRoute) distinctFrom(seen map[string]openRoute) error {
+	id := backends.IdentityOf(r.store, "")
+	if id == "" {
+		return nil
+	}
+	if other, ok := seen[id]; ok {
+		return usagef("%s: routes %s (%s) and %s name the same store, %s; keep one of them", r.source, other.path, other.source, r.path, r.String())
+	}
+	seen[id] = r
+	return nil
 }
 
 // reachTimeout bounds how long a mount waits at its start for a store that
@@ -150,7 +191,7 @@ func reach(ctx context.Context, routes []openRoute) error {
 				case errors.Is(err, context.DeadlineExceeded):
 					errs[i] = fmt.Errorf("%s: no answer from %s within %s; is the endpoint right and up, and the network there?", r.source, r.String(), reachTimeout)
 				case err != nil:
-					errs[i] = fmt.Errorf("%s: %w", r.source, err)
+					errs[i] = fmt.Errorf("%s: %w", r.source, pathless(err))
 				}
 				return
 			}

@@ -3,10 +3,12 @@ package cli
 import (
 	"context"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/local"
 	"github.com/agentfs/agentfs/backends/memory"
 )
 
@@ -14,6 +16,7 @@ import (
 func testProgram() *program {
 	return &program{backends: map[string]backends.Opener{
 		"memory": memory.Open,
+		"local":  local.Open,
 		"lax": func(context.Context, *backends.Options) (backends.Store, error) {
 			return memory.New(memory.Config{Size: 1 << 20})
 		},
@@ -24,7 +27,7 @@ func testProgram() *program {
 func TestRouteOptions(t *testing.T) {
 	p := testProgram()
 	for _, c := range []struct{ name, text, want string }{
-		{"unknown backend", "routes:\n  /: {backend: ftp}\n", `F:2: unknown backend "ftp"; there are lax, memory`},
+		{"unknown backend", "routes:\n  /: {backend: ftp}\n", `F:2: unknown backend "ftp"; there are lax, local, memory`},
 		{"writeback", "routes:\n  /:\n    backend: memory\n    durability: writeback\n", `F:4: durability: writeback is not there yet in this version; write close, with which close() returns when the store has everything`},
 		{"durability", "routes:\n  /:\n    backend: memory\n    durability: never\n", `F:4: durability: "never" is not a durability; there is close`},
 		{"ttl", "routes:\n  /:\n    backend: memory\n    ttl: 5\n", `F:4: ttl: "5" is not a length of time (write it as 5s, 100ms or 2m)`},
@@ -32,6 +35,9 @@ func TestRouteOptions(t *testing.T) {
 		{"set-uid", "routes:\n  /:\n    backend: memory\n    file_mode: 4755\n", `F:4: file_mode: 4755 has more than permission bits`},
 		{"read_only", "routes:\n  /:\n    backend: memory\n    read_only: maybe\n", `F:4: read_only: "maybe" is neither true nor false`},
 		{"unknown option", "routes:\n  /:\n    backend: memory\n    sizes: 1\n", `F:4: sizes: unknown option; this route knows `},
+		{"refused twice", "routes:\n  /:\n    backend: memory\n    uid: -1\n", `F:4: uid: "-1" is not a whole number from 0 to 4294967294`},
+		{"no room", "routes:\n  /:\n    backend: memory\n    size: 0\n", `F:4: size: 0 leaves no room for anything; write a size such as 2GiB, or leave it out for half of the machine's memory`},
+		{"same store", "routes:\n  /t: {backend: local, path: .}\n  /u: {backend: local, path: .}\n", `F:3: routes /t (F:2) and /u name the same store, local:D; keep one of them`},
 		{"lax opener", "routes:\n  /:\n    backend: lax\n    sizes: 1\n", `F:4: sizes: unknown option; this route knows `},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -44,7 +50,7 @@ func TestRouteOptions(t *testing.T) {
 			if err == nil {
 				t.Fatal("no error")
 			}
-			got := strings.ReplaceAll(err.Error(), file, "F")
+			got := strings.ReplaceAll(strings.ReplaceAll(err.Error(), file, "F"), filepath.Dir(file), "D")
 			if got != c.want && (!strings.HasSuffix(c.want, " ") || !strings.HasPrefix(got, c.want)) {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -96,7 +97,7 @@ func (m *mounted) end(tty io.Writer) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("%w (--drain-timeout was %s)", err, m.drainTimeout)
 	}
-	return notStoredError{fmt.Errorf("not everything is stored: %w; it is kept in %s and goes on when the same routes are mounted again", err, m.cacheDir)}
+	return notStoredError{fmt.Errorf("not everything is stored: %w; nothing uploads it by itself any more: agentfs recover --cache-dir %s shows what is kept", err, shellQuote(m.cacheDir))}
 }
 
 // unmount takes the mount away. If programs still use it, it says which and
@@ -120,7 +121,9 @@ func (m *mounted) abandon(tty io.Writer) {
 	msg := "nothing known is waiting to be stored"
 	if pending > 0 {
 		status = exitNotStored
-		msg = fmt.Sprintf("%d files are not stored; their content is kept in %s", pending, m.cacheDir)
+		// The next mount of the store empties the content directory.
+		msg = fmt.Sprintf("%s not stored; what was written lies in %s until the same store is mounted again",
+			count(pending, "file is", "files are"), filepath.Join(m.cacheDir, "rooms", "*", "content"))
 	}
 	msg = "ended at once by a second signal: " + msg
 	m.log.Error(msg, "mountpoint", m.point, "pending", pending)
@@ -146,7 +149,7 @@ func (m *mounted) showProgress(tty io.Writer) (stop func()) {
 				n := m.pending()
 				m.outcome.report(endReport{Pending: n})
 				if show {
-					fmt.Fprintf(tty, "\rwaiting for the stores: %d files pending (Ctrl-C again ends at once) ", n)
+					fmt.Fprintf(tty, "\rwaiting for the stores: %s pending (Ctrl-C again ends at once) ", count(n, "file", "files"))
 				}
 			}
 		}

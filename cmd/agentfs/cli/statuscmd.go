@@ -61,12 +61,20 @@ func (p *program) mountStatus(arg string, asJSON bool) error {
 	case 0:
 		fmt.Fprintln(p.out, "\nNothing waits to be stored.")
 	default:
-		fmt.Fprintf(p.out, "\n%d files wait to be stored; agentfs sync %s waits for them.\n", st.Pending, shellQuote(point))
+		fmt.Fprintf(p.out, "\n%s to be stored; agentfs sync %s waits for that.\n", count(st.Pending, "file waits", "files wait"), shellQuote(point))
 	}
 	if st.Conflicts > 0 {
-		fmt.Fprintf(p.out, "%d conflicts: look for NAME.conflict-HOST-TIME beside the files.\n", st.Conflicts)
+		fmt.Fprintf(p.out, "%s: look for NAME.conflict-HOST-TIME beside the files.\n", count(st.Conflicts, "conflict", "conflicts"))
 	}
 	return nil
+}
+
+// count returns n and the word for so many.
+func count(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 func (p *program) printJSON(v any) error {
@@ -93,7 +101,7 @@ func (p *program) cacheStatus(dir string, asJSON bool) error {
 		}
 		fmt.Fprintf(p.out, "%s\n  %s; in %s\n", r.Identity, who, r.Dir)
 		if len(r.Kept) > 0 {
-			fmt.Fprintf(p.out, "  %d files could not be stored (agentfs recover shows them)\n", len(r.Kept))
+			fmt.Fprintf(p.out, "  %s could not be stored (agentfs recover --cache-dir %s shows what)\n", count(int64(len(r.Kept)), "file", "files"), shellQuote(dir))
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,9 +35,13 @@ func (p *program) runSync(ctx context.Context, path string, timeout time.Duratio
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	d, err := os.Open(path)
+	path, err := filepath.Abs(path)
 	if err != nil {
 		return err
+	}
+	d, err := os.Open(path)
+	if err != nil {
+		return whichMount(path, err)
 	}
 	defer d.Close()
 	var fsType unix.Statfs_t

@@ -32,7 +32,9 @@ func readStatus(point string) (mountStatus, error) {
 	case errors.Is(err, errHangs):
 		return st, fmt.Errorf("%s: the mount does not answer; its process may be stopped (kill -CONT), or hang", point)
 	case errors.Is(err, unix.ENOTCONN):
-		return st, fmt.Errorf("%s: the process of this mount is dead (agentfs unmount %s clears it)", point, shellQuote(point))
+		return st, deadMountError{point}
+	case errors.Is(err, fs.ErrPermission):
+		return st, fmt.Errorf("%s: %w; ask as the user who mounted it", point, err)
 	case errors.Is(err, fs.ErrNotExist):
 		return st, fmt.Errorf("%s: not the mount point of an agentfs (findmnt shows what is mounted where)", point)
 	case err != nil:
@@ -113,7 +115,7 @@ func (p *program) awaitEnd(ctx context.Context, st mountStatus, watch net.Conn) 
 		stop := context.AfterFunc(ctx, func() { watch.Close() })
 		how, err = follow(watch, func(r endReport) {
 			if tty {
-				fmt.Fprintf(p.err, "\rwaiting for the stores: %d files pending ", r.Pending)
+				fmt.Fprintf(p.err, "\rwaiting for the stores: %s pending ", count(r.Pending, "file", "files"))
 			}
 		})
 		stop()

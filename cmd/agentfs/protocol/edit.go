@@ -72,7 +72,7 @@ func Edit(ctx context.Context, s backends.Store, p, old, new string, o EditOptio
 	case old == new:
 		return fail(fmt.Errorf("%w: the old text and the new are the same", fs.ErrInvalid))
 	}
-	r, e, err := s.Open(ctx, name, backends.Range{}, backends.If{})
+	r, e, err := open(ctx, s, "edit", name)
 	if err != nil {
 		return EditResult{}, err
 	}

@@ -13,6 +13,19 @@ import (
 	"github.com/agentfs/agentfs/backends"
 )
 
+// PatternError means that a pattern of Glob or Grep has a mistake. It is an
+// [fs.ErrInvalid].
+type PatternError struct {
+	// Text says in one line what is wrong, and what the pattern may be.
+	Text string
+}
+
+// Error implements error.
+func (e *PatternError) Error() string { return e.Text }
+
+// Unwrap returns fs.ErrInvalid.
+func (e *PatternError) Unwrap() error { return fs.ErrInvalid }
+
 // pattern is a glob in the language of doublestar: * ? [a-z] {a,b} and **,
 // which stands for any number of directories.
 type pattern struct {
@@ -23,7 +36,7 @@ type pattern struct {
 
 func parsePattern(p string) (pattern, error) {
 	if p == "" || !doublestar.ValidatePattern(p) {
-		return pattern{}, fmt.Errorf("%w: %q is not a pattern (it knows * ? [a-z] {a,b} and ** for any number of directories)", fs.ErrInvalid, p)
+		return pattern{}, &PatternError{fmt.Sprintf("%q is not a pattern (it knows * ? [a-z] {a,b} and ** for any number of directories)", p)}
 	}
 	glob, dirs := strings.CutSuffix(p, "/")
 	return pattern{glob: glob, base: !strings.Contains(p, "/"), dirs: dirs}, nil

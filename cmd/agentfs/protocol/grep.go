@@ -127,7 +127,7 @@ func newGrep(s backends.Store, expr, p string, o GrepOptions) (*grep, string, er
 	}
 	re, err := regexp.Compile(expr)
 	if err != nil {
-		return nil, "", fmt.Errorf("%w: %w (the syntax is RE2: https://golang.org/s/re2syntax; -F takes the pattern as a text)", fs.ErrInvalid, err)
+		return nil, "", &PatternError{fmt.Sprintf("%v (the syntax is RE2: https://golang.org/s/re2syntax; -F takes the pattern as a text)", err)}
 	}
 	g := &grep{GrepOptions: o, store: s, re: re}
 	if g.Parallel <= 0 {
@@ -151,9 +151,11 @@ func (g *grep) walk(ctx context.Context, name string, visit func(*search) bool) 
 		return
 	}
 	if !e.IsDir() {
-		if e.Mode.IsRegular() {
-			visit(newSearch(e))
+		if err := regular(ctx, g.store, "grep", e); err != nil {
+			fail(err)
+			return
 		}
+		visit(newSearch(e))
 		return
 	}
 	for e, err := range backends.Walk(ctx, g.store, name, "") {

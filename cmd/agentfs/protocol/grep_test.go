@@ -69,7 +69,8 @@ func TestGrep(t *testing.T) {
 			}
 		})
 	}
-	if _, err := grep(t, s, "(", "/", protocol.GrepOptions{}); !errors.Is(err, fs.ErrInvalid) {
+	var bad *protocol.PatternError
+	if _, err := grep(t, s, "(", "/", protocol.GrepOptions{}); !errors.As(err, &bad) || !errors.Is(err, fs.ErrInvalid) || !strings.HasPrefix(err.Error(), "error parsing regexp") {
 		t.Errorf("bad pattern: %v", err)
 	}
 	if _, err := grep(t, s, "x", "/none", protocol.GrepOptions{}); !errors.Is(err, fs.ErrNotExist) {

@@ -6,12 +6,18 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/local"
 	"github.com/agentfs/agentfs/backends/memory"
+	"github.com/agentfs/agentfs/backends/readonly"
 	"github.com/agentfs/agentfs/cmd/agentfs/protocol"
 )
 
@@ -124,6 +130,45 @@ func TestRead(t *testing.T) {
 	}
 	if _, err := protocol.Read(t.Context(), s, "/", io.Discard, protocol.ReadOptions{}); !errors.Is(err, backends.ErrIsDir) {
 		t.Errorf("reading a directory: %v, want ErrIsDir", err)
+	}
+}
+
+// What is no file is said to be what it is.
+func TestNotRegular(t *testing.T) {
+	host := t.TempDir()
+	if err := errors.Join(unix.Mkfifo(filepath.Join(host, "pipe"), 0o600), os.Symlink("a.txt", filepath.Join(host, "link"))); err != nil {
+		t.Fatal(err)
+	}
+	onHost, err := local.New(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer onHost.Close()
+	inMemory := newStore(t, map[string]string{"a.txt": "x"})
+	if err := backends.Symlink(t.Context(), inMemory, "a.txt", "link"); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		s          backends.Store
+		path, want string
+	}{
+		{onHost, "link", "link: is a symbolic link to a.txt; read that path"},
+		{onHost, "pipe", "pipe: is not a regular file"},
+		{inMemory, "link", "link: is a symbolic link to a.txt; read that path"},
+		{readonly.Store(inMemory), "link", "link: is a symbolic link to a.txt; read that path"},
+	} {
+		_, err := protocol.Read(t.Context(), c.s, c.path, io.Discard, protocol.ReadOptions{})
+		if err == nil || err.Error() != "read "+c.want {
+			t.Errorf("read: %v", err)
+		}
+		_, err = protocol.Edit(t.Context(), c.s, c.path, "a", "b", protocol.EditOptions{})
+		if err == nil || err.Error() != "edit "+c.want {
+			t.Errorf("edit: %v", err)
+		}
+		_, err = grep(t, c.s, "x", c.path, protocol.GrepOptions{})
+		if err == nil || err.Error() != "grep "+c.want {
+			t.Errorf("grep: %v", err)
+		}
 	}
 }
 

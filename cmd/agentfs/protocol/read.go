@@ -36,7 +36,7 @@ func Read(ctx context.Context, s backends.Store, p string, w io.Writer, o ReadOp
 	// there, so that a store needn't send the rest of a large file.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	r, e, err := s.Open(ctx, name, backends.Range{}, backends.If{})
+	r, e, err := open(ctx, s, "read", name)
 	if err != nil {
 		return ReadResult{}, err
 	}
