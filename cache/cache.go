@@ -305,8 +305,9 @@ func (c *FS) keepFile(f *file) error {
 	return fmt.Errorf("%s: not uploaded (%s); %s", name, kept.Error, kept.where())
 }
 
-// keepLocked moves what is here of f to the room's kept files. f.mu is held.
-func (c *FS) keepLocked(f *file, name string, why error) (Kept, error) {
+// describe returns what is to be said of f's content when it is kept. f.mu is
+// held.
+func (c *FS) describe(f *file, name string, why error) Kept {
 	k := Kept{Store: c.ids, Name: name, Size: f.c.size(), Time: time.Now()}
 	if f.base != nil {
 		k.Base = string(f.base.version)
@@ -314,6 +315,13 @@ func (c *FS) keepLocked(f *file, name string, why error) (Kept, error) {
 	if why != nil {
 		k.Error = why.Error()
 	}
+	return k
+}
+
+// keepLocked moves what is here of f to the room's kept files. f.mu is held.
+func (c *FS) keepLocked(f *file, name string, why error) (Kept, error) {
+	k := c.describe(f, name, why)
+	c.unnote(f)
 	var err error
 	if k.Parts, err = f.c.materialize(); err == nil {
 		k, err = c.room.keep(f.c.path, k)

@@ -53,6 +53,7 @@ type file struct {
 	failed  error     // of the last upload
 	tried   uint64    // the change that failed, and when
 	triedAt time.Time
+	noted   bool // a note of it lies beside the content
 	gone    bool // no name leads here any more
 	// astray is the path that a file had when the store took its name away:
 	// somebody else removed or replaced it. What is written to such a file
@@ -256,6 +257,7 @@ func (f *file) dropLocked() {
 		return // somebody has to hear of it first
 	}
 	f.fs.settled(f)
+	f.fs.unnote(f)
 	if f.handles == 0 && f.c != nil {
 		f.c.free()
 	}

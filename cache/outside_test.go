@@ -512,6 +512,69 @@ func TestKept(t *testing.T) {
 	}
 }
 
+// What could not be uploaded outlives a process that ends without a word, and
+// its name, store and cause with it; what has been uploaded since doesn't.
+func TestSalvage(t *testing.T) {
+	s := newMemory(t)
+	p := newProbe(s)
+	down := func(op, _ string) error {
+		if op == "put" {
+			return errDown
+		}
+		return nil
+	}
+	p.setRefuse(down)
+	dir := t.TempDir()
+	f, err := cache.New(t.Context(), p, cache.Config{Dir: dir, Identity: "test:killed"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"stuck", "sent"} {
+		_, _, h, err := f.Create(t.Context(), f.Root(), name, os.O_WRONLY, backends.CreateAttr{Mode: 0o644})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.WriteAt(t.Context(), []byte("bytes of "+name), 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Flush(t.Context()); !errors.Is(err, errDown) {
+			t.Fatal(err)
+		}
+		if name == "sent" {
+			p.setRefuse(nil)
+			if err := h.Sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			p.setRefuse(down)
+		}
+	}
+	// A kill leaves the room as it is: take it as it is elsewhere.
+	after := t.TempDir()
+	if err := os.CopyFS(after, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	p.setRefuse(nil)
+	if err := f.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	next, err := cache.New(t.Context(), p, cache.Config{Dir: after, Identity: "test:killed"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := next.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	rooms, err := cache.Rooms(after)
+	if err != nil || len(rooms) != 1 || len(rooms[0].Kept) != 1 {
+		t.Fatalf("rooms: %+v, %v", rooms, err)
+	}
+	k := rooms[0].Kept[0]
+	b, err := os.ReadFile(k.File)
+	if err != nil || string(b) != "bytes of stuck" || k.Name != "stuck" || k.Error != errDown.Error() {
+		t.Errorf("kept %q, %v as %+v", b, err, k)
+	}
+}
+
 // Caches that share a budget make room for each other.
 func TestSharedBudget(t *testing.T) {
 	b := cache.NewBudget(1 << 20)

@@ -21,7 +21,9 @@ const roomFormat = 1
 //
 //	ROOM/room.json   what the room is for, and its format
 //	ROOM/lock        held by the process that uses it; says who that is
-//	ROOM/content/    contents by node id, sparse files; emptied at start
+//	ROOM/content/    contents by node id, sparse files; emptied at start, but for
+//	                 those with a .json beside them: their upload failed, and
+//	                 they go to kept/
 //	ROOM/kept/       contents that could not be uploaded when a mount ended,
 //	                 each with a .json that says what it is; never deleted
 type room struct {
@@ -82,7 +84,11 @@ func openRoom(cacheDir, identity, mountPoint string, budget *Budget) (*room, err
 		r.close()
 		return nil, err
 	}
-	// This storey trusts no content of an earlier process.
+	if err := r.salvage(); err != nil {
+		r.close()
+		return nil, err
+	}
+	// This storey trusts no other content of an earlier process.
 	if err := emptyDir(filepath.Join(dir, "content")); err != nil {
 		r.close()
 		return nil, err
@@ -216,6 +222,44 @@ func (r *room) keep(from string, k Kept) (Kept, error) {
 		return k, err
 	}
 	return k, os.WriteFile(k.File+".json", append(b, '\n'), 0o600)
+}
+
+// notePath is where a content's note is while its upload has failed.
+func notePath(content string) string { return content + ".json" }
+
+// note writes down what a content is that could not be uploaded, so that it is
+// found if the process ends without a word.
+func (r *room) note(content string, k Kept) error {
+	k.File = content
+	b, err := json.MarshalIndent(k, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(notePath(content), append(b, '\n'), 0o600)
+}
+
+// salvage moves the contents with a note, which a process left that ended
+// without a word, to kept/.
+func (r *room) salvage() error {
+	notes, err := filepath.Glob(filepath.Join(r.dir, "content", "*.json"))
+	if err != nil {
+		return err
+	}
+	for _, name := range notes {
+		var k Kept
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(b, &k); err != nil {
+			// Cut short by a full disk or a crash: the content is what counts.
+			k = Kept{Name: "unknown", Error: "its note is damaged"}
+		}
+		if _, err := r.keep(strings.TrimSuffix(name, ".json"), k); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("content left by an earlier mount: %w", err)
+		}
+	}
+	return nil
 }
 
 // Rooms returns, for every room under cacheDir, what it is for, who holds it

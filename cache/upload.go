@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -159,10 +160,37 @@ func (c *FS) uploadTo(ctx context.Context, f *file, path string) error {
 	f.failed = err
 	if err != nil {
 		f.tried, f.triedAt = change, time.Now()
+		if !refused(err) {
+			c.noteFailed(f, path, err)
+		}
 		return err
 	}
 	f.storedAs(e, change)
 	return nil
+}
+
+// noteFailed leaves a note of f's content beside it. f.mu is held.
+func (c *FS) noteFailed(f *file, path string, why error) {
+	k := c.describe(f, path, why)
+	var err error
+	if k.Parts, err = f.c.materialize(); err == nil {
+		err = c.room.note(f.c.path, k)
+	}
+	if err != nil {
+		c.log.Error("the bytes of a failed upload would not survive this process", "name", path, "error", err)
+		return
+	}
+	f.noted = true
+}
+
+// unnote takes the note away. f.mu is held.
+func (c *FS) unnote(f *file) {
+	if f.noted {
+		f.noted = false
+		if err := os.Remove(notePath(f.c.path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			c.log.Warn("the note of an upload that has succeeded is left", "error", err)
+		}
+	}
 }
 
 // storedAs says that the store has f's content of that change as e. f.mu is
@@ -179,6 +207,7 @@ func (f *file) storedAs(e backends.Entry, change uint64) {
 	if !f.changedLocked() {
 		f.fs.settled(f)
 	}
+	f.fs.unnote(f)
 }
 
 // SyncDir implements [backends.DirSyncer]: everything below dir is uploaded.

@@ -59,6 +59,10 @@ func newClient(c *Config) (*s3.Client, func(), error) {
 	defer cancel()
 	cfg, err := config.LoadDefaultConfig(ctx, load...)
 	if err != nil {
+		var none config.SharedConfigProfileNotExistError
+		if errors.As(err, &none) {
+			return nil, nil, fmt.Errorf("there is no AWS profile %q: correct AWS_PROFILE or the profile option, or add it to ~/.aws/config", none.Profile)
+		}
 		return nil, nil, fmt.Errorf("AWS configuration: %s", oneLine(err.Error()))
 	}
 	api := s3.NewFromConfig(cfg, func(o *s3.Options) { setOptions(o, c) })
