@@ -1,0 +1,251 @@
+package cache_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/cache"
+)
+
+func rename(t *testing.T, f *cache.FS, from backends.Node, oldName string, to backends.Node, newName string) {
+	t.Helper()
+	if err := f.Rename(t.Context(), from, oldName, to, newName, 0); err != nil {
+		t.Fatalf("rename of %s to %s: %v", oldName, newName, err)
+	}
+}
+
+// A file that is not in the store yet is renamed over one that is, and then
+// away from there: the replaced one doesn't come back, whether the new one is
+// still open or its upload failed.
+func TestRenameChain(t *testing.T) {
+	for _, how := range []string{"open", "upload failed"} {
+		t.Run(how, func(t *testing.T) {
+			s := newMemory(t)
+			p := newProbe(s)
+			f := newCache(t, p, cache.Config{TTL: 0})
+			put(t, s, "B", "old")
+			h := newFile(t, f, f.Root(), "A")
+			writeAt(t, h, "new", 0)
+			rename(t, f, f.Root(), "A", f.Root(), "B")
+			if how == "upload failed" {
+				p.setRefuse(refusing("put"))
+				if err := closeFile(t, h); !errors.Is(err, errDown) {
+					t.Errorf("close: %v, want the store's error", err)
+				}
+				p.setRefuse(nil)
+			}
+			rename(t, f, f.Root(), "B", f.Root(), "C")
+			if how == "open" {
+				if err := closeFile(t, h); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, name := range []string{"A", "B"} {
+				if _, _, err := f.Lookup(t.Context(), f.Root(), name); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("%s was renamed away: %v", name, err)
+				}
+			}
+			if got := get(t, s, "C"); got != "new" {
+				t.Errorf("C holds %q", got)
+			}
+		})
+	}
+}
+
+// putHook takes the place of Put while it is set.
+type putHook struct {
+	backends.Store
+	hook func() error
+}
+
+func (p *putHook) Put(ctx context.Context, name string, body *io.SectionReader, o backends.PutOptions) (backends.Entry, error) {
+	if p.hook != nil {
+		return backends.Entry{}, p.hook()
+	}
+	return p.Store.Put(ctx, name, body, o)
+}
+
+// A rename that fails takes no write with it that came while the store was
+// being asked.
+func TestWriteDuringFailedRename(t *testing.T) {
+	rounds := 100
+	if testing.Short() {
+		rounds = 20
+	}
+	s := newMemory(t)
+	p := &putHook{Store: plain{s}}
+	f := newCache(t, p, cache.Config{TTL: time.Hour})
+	for i := range rounds {
+		put(t, s, strconv.Itoa(i), "base")
+	}
+	lost := 0
+	for i := range rounds {
+		name := strconv.Itoa(i)
+		n, _ := lookup(t, f, name)
+		h := openFile(t, f, n, os.O_RDWR)
+		readAll(t, h, 10)
+		var wg sync.WaitGroup
+		p.hook = func() error {
+			wg.Go(func() {
+				if _, err := h.WriteAt(t.Context(), []byte("OURS"), 0); err != nil {
+					t.Error(err)
+				}
+			})
+			time.Sleep(2 * time.Millisecond) // it waits for the snapshot to be sent
+			return errDown
+		}
+		if err := f.Rename(t.Context(), f.Root(), name, f.Root(), name+".new", 0); !errors.Is(err, errDown) {
+			t.Fatalf("rename: %v, want the store's error", err)
+		}
+		p.hook = nil
+		wg.Wait()
+		// The background may have tried meanwhile, so that close could repeat
+		// an older answer; fsync doesn't.
+		if err := h.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := closeFile(t, h); err != nil {
+			t.Fatal(err)
+		}
+		if get(t, s, name) != "OURS" {
+			lost++
+		}
+	}
+	if lost > 0 {
+		t.Errorf("%d of %d acknowledged writes are lost", lost, rounds)
+	}
+}
+
+// A rename of a directory over an empty one that fails leaves both as they
+// were.
+func TestFailedRenameOfDirectory(t *testing.T) {
+	s := newMemory(t)
+	p := newProbe(s)
+	f := newCache(t, p, cache.Config{TTL: 0})
+	put(t, s, "d/x", "x")
+	if err := s.Mkdir(t.Context(), "e", backends.AttrChange{}); err != nil {
+		t.Fatal(err)
+	}
+	lookup(t, f, "d")
+	lookup(t, f, "e")
+	p.setRefuse(refusing("put"))
+	if err := f.Rename(t.Context(), f.Root(), "d", f.Root(), "e", 0); !errors.Is(err, errDown) {
+		t.Fatalf("rename: %v, want the store's error", err)
+	}
+	p.setRefuse(nil)
+	e, _ := lookup(t, f, "e")
+	if list, err := f.ReadDir(t.Context(), e); err != nil || len(list) > 0 {
+		t.Errorf("the target has %v, %v", list, err)
+	}
+	if _, err := s.Stat(t.Context(), "e"); err != nil {
+		t.Errorf("the store has lost the target: %v", err)
+	}
+	lookup(t, f, "d/x")
+}
+
+// A rename of a directory whose old names can't be removed says so; the files
+// are whole under the new name, and the old one shows what the store has.
+func TestRenameLeavesOldNames(t *testing.T) {
+	s := newMemory(t)
+	p := newProbe(s)
+	f := newCache(t, p, cache.Config{TTL: 0})
+	put(t, s, "d/x", "content")
+	lookup(t, f, "d/x")
+	p.setRefuse(refusing("remove"))
+	if err := f.Rename(t.Context(), f.Root(), "d", f.Root(), "e", 0); !errors.Is(err, errDown) {
+		t.Fatalf("rename: %v, want the store's error", err)
+	}
+	p.setRefuse(nil)
+	for _, path := range []string{"d/x", "e/x"} {
+		n, _ := lookup(t, f, path)
+		h := openFile(t, f, n, os.O_RDONLY)
+		if got := readAll(t, h, 10); got != "content" {
+			t.Errorf("%s reads %q", path, got)
+		}
+		if err := closeFile(t, h); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A directory is moved while a file in it has replaced another and waits for
+// its first close: the close is in conflict with nobody.
+func TestMoveDirectoryWithReplacedFile(t *testing.T) {
+	s := newMemory(t)
+	f := newCache(t, plain{s}, cache.Config{TTL: time.Hour})
+	put(t, s, "d/B", "old")
+	d, _ := lookup(t, f, "d")
+	lookup(t, f, "d/B")
+	h := newFile(t, f, d, "A")
+	writeAt(t, h, "new", 0)
+	rename(t, f, d, "A", d, "B")
+	rename(t, f, f.Root(), "d", f.Root(), "e")
+	if err := closeFile(t, h); err != nil {
+		t.Errorf("close: %v", err)
+	}
+	if c := f.State().Conflicts; len(c) > 0 {
+		t.Errorf("in conflict with nobody: %+v", c)
+	}
+	if got := get(t, s, "e/B"); got != "new" {
+		t.Errorf("the store has %q", got)
+	}
+}
+
+// Removing a directory and renaming between it and its parent don't wait for
+// each other for ever, although the parent is the younger of the two.
+func TestRmdirAgainstRename(t *testing.T) {
+	f := newCache(t, plain{newMemory(t)}, cache.Config{TTL: time.Hour})
+	mkdir := func(name string) backends.Node {
+		n, _, err := f.Mkdir(t.Context(), f.Root(), name, backends.CreateAttr{Mode: 0o755})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	below, parent := mkdir("n"), mkdir("p")
+	rename(t, f, f.Root(), "n", parent, "n")
+	for _, x := range []struct {
+		dir  backends.Node
+		name string
+	}{{parent, "x"}, {below, "y"}, {below, "stay"}} {
+		if err := closeFile(t, newFile(t, f, x.dir, x.name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range 2000 {
+			if err := f.Rmdir(t.Context(), parent, "n"); !errors.Is(err, backends.ErrNotEmpty) {
+				t.Errorf("rmdir: %v, want ErrNotEmpty", err)
+				return
+			}
+		}
+	})
+	wg.Go(func() {
+		for range 1000 {
+			err := f.Rename(t.Context(), below, "y", parent, "y", 0)
+			if err == nil {
+				err = f.Rename(t.Context(), parent, "y", below, "y", 0)
+			}
+			if err != nil {
+				t.Errorf("rename: %v", err)
+				return
+			}
+		}
+	})
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		t.Fatal("they wait for each other")
+	}
+}
