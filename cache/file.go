@@ -229,7 +229,7 @@ func (f *file) evict() (freed int64, again bool) {
 func (f *file) detach() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.gone, f.astray = true, ""
+	f.gone, f.astray, f.failed = true, "", nil
 	f.sent = f.change // there is no name to upload it to
 	f.dropLocked()
 }
