@@ -22,6 +22,7 @@
 //	dir.mu        what is known of a directory, and merging what the store said
 //	file.mu       a file's state
 //	content.mu    a content's extents
+//	Budget.mu     what all caches have on disk
 //	FS.mu         the lists of the whole cache
 //	tree.Tree.mu  inside package tree
 //

@@ -67,19 +67,25 @@ func (c *FS) enterTwo(a *tree.Node, aName string, b *tree.Node, bName string) (l
 	}
 }
 
+// planRename returns what a rename will do and the store's names for both ends.
+// With mv.Same nothing is to be done.
+func (c *FS) planRename(from *tree.Node, oldName string, to *tree.Node, newName string, flags backends.RenameFlags) (mv tree.Move, oldPath, newPath string, err error) {
+	mv, err = c.tree.CheckRename(from, oldName, to, newName, flags)
+	if err != nil || mv.Same {
+		return mv, "", "", err
+	}
+	if oldPath, err = c.path(from, oldName); err != nil {
+		return mv, "", "", err
+	}
+	newPath, err = c.checkNew(to, newName)
+	return mv, oldPath, newPath, err
+}
+
 func (c *FS) renameFile(ctx context.Context, from *tree.Node, oldName string, to *tree.Node, newName string, flags backends.RenameFlags) error {
 	leave := c.enterTwo(from, oldName, to, newName)
 	defer leave()
-	mv, err := c.tree.CheckRename(from, oldName, to, newName, flags)
+	mv, oldPath, newPath, err := c.planRename(from, oldName, to, newName, flags)
 	if err != nil || mv.Same {
-		return err
-	}
-	oldPath, err := c.path(from, oldName)
-	if err != nil {
-		return err
-	}
-	newPath, err := c.checkNew(to, newName)
-	if err != nil {
 		return err
 	}
 	f, ok := mv.Node.Data.(*file)
@@ -301,16 +307,8 @@ func (c *FS) renameDir(ctx context.Context, from *tree.Node, oldName string, to 
 		d2.end(newName)
 		d1.end(oldName)
 	}()
-	mv, err := c.tree.CheckRename(from, oldName, to, newName, flags)
+	mv, oldPath, newPath, err := c.planRename(from, oldName, to, newName, flags)
 	if err != nil || mv.Same {
-		return err
-	}
-	oldPath, err := c.path(from, oldName)
-	if err != nil {
-		return err
-	}
-	newPath, err := c.checkNew(to, newName)
-	if err != nil {
 		return err
 	}
 	if err := c.emptyTarget(ctx, newPath); err != nil {
