@@ -40,8 +40,6 @@ type Config struct {
 	// Budget limits the contents on disk. Several caches may share one; nil
 	// is one of its own of DefaultBudget.
 	Budget *Budget
-	// ReadOnly says that nobody will write.
-	ReadOnly bool
 	// Log takes what happens in the background; nil is silence.
 	Log *slog.Logger
 }

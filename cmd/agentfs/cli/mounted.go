@@ -120,7 +120,6 @@ func (m *mounted) mountRoute(ctx context.Context, r openRoute) (mountedRoute, er
 			Dir:        m.cacheDir,
 			Identity:   r.identity,
 			MountPoint: m.point,
-			ReadOnly:   r.readOnly,
 			TTL:        r.ttl,
 			UID:        r.uid,
 			GID:        r.gid,
