@@ -74,6 +74,16 @@ type PutOptions struct {
 	// Attr has attributes to keep with the new content, as far as the store
 	// can. A store ignores what it can't keep.
 	Attr AttrChange
+	// Operation, if not empty, is a name for this change that no other change
+	// has, the same at every attempt. A store that can keep it with the
+	// content recognizes by it its own earlier attempt whose answer was lost,
+	// also one made by an earlier process.
+	Operation string
+	// Earlier are the operations of earlier changes of this name whose outcome
+	// the caller doesn't know. A precondition that fails because one of them
+	// took effect is not met by somebody else's change: the store goes on as
+	// if the caller had named the version that it left.
+	Earlier []string
 }
 
 // AttrMask says which fields of an [AttrChange] are set.

@@ -158,3 +158,20 @@ func SyncDirAt(ctx context.Context, fsys FileSystem, dir Node) error {
 
 // createExclusive are the flags of a Create that stands for mknod(2).
 const createExclusive = os.O_WRONLY | os.O_CREATE | os.O_EXCL
+
+// RangeCopier is implemented by file systems that can copy a range of one open
+// file to another without moving the bytes through the caller.
+type RangeCopier interface {
+	// CopyRange is copy_file_range(2): it copies up to n bytes and returns how
+	// many. Files of others are [errors.ErrUnsupported], upon which the kernel
+	// copies by itself.
+	CopyRange(ctx context.Context, src File, srcOff int64, dst File, dstOff, n int64) (int64, error)
+}
+
+// CopyRangeAt calls fsys's CopyRange.
+func CopyRangeAt(ctx context.Context, fsys FileSystem, src File, srcOff int64, dst File, dstOff, n int64) (int64, error) {
+	if c, ok := fsys.(RangeCopier); ok {
+		return c.CopyRange(ctx, src, srcOff, dst, dstOff, n)
+	}
+	return 0, errors.ErrUnsupported
+}

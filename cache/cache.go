@@ -3,6 +3,7 @@ package cache
 import (
 	"container/list"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -37,6 +38,17 @@ type Config struct {
 	// Durability says when close returns: "close", when the store has the
 	// content. "" is the default, which is "close".
 	Durability string
+	// Uploads is how many changes may be on their way to the store at once;
+	// 0 is the default of 64.
+	Uploads int
+	// Grace is how long a change waits for the next one before it is sent; 0
+	// is the default of 100 ms, below 0 is none.
+	Grace time.Duration
+	// NoAttributes switches attribute records off.
+	NoAttributes bool
+	// Origin says how the store can be opened again, without secrets; it is
+	// kept in the room for whoever drains it later ([RoomStatus]).
+	Origin json.RawMessage
 	// Budget limits the contents on disk. Several caches may share one; nil
 	// is one of its own of DefaultBudget.
 	Budget *Budget

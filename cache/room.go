@@ -298,6 +298,11 @@ type RoomStatus struct {
 	Identity string  `json:"identity"`
 	Holder   *Holder `json:"holder,omitempty"`
 	Kept     []Kept  `json:"kept,omitempty"`
+	// Origin is [Config].Origin of the last mount; nil if it gave none.
+	Origin json.RawMessage `json:"origin,omitempty"`
+	// Pending is how many changes the journal holds for the store, -1 if it
+	// can't be read.
+	Pending int64 `json:"pending"`
 }
 
 // holderOf returns who holds a room's lock, nil if nobody does.
