@@ -1,0 +1,117 @@
+package journal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+)
+
+// ackFile is what the journal knows of itself beside the database: numbers in
+// a file of a fixed size, each with its complement, so that one that was torn
+// is not believed. Writing one is one pwrite of 16 bytes, which a kill of the
+// process can't undo. It is never synced: after a power loss an older number
+// is there, which claims less.
+//
+// The file is locked as long as the journal is open. SQLite itself would let
+// two processes in, but each would count for itself.
+type ackFile struct {
+	f *os.File
+
+	// acked is the number of the last acknowledged commit.
+	acked uint64
+	// folded is the number of the last commit that may have been moved from the
+	// log into the database. If the database and its log together are older than
+	// this, the log has lost a part of what was already being moved, and pages
+	// of different age may be mixed.
+	folded uint64
+}
+
+const (
+	ackMagic    = "agentfs journal\n" // 16 bytes
+	ackedPlace  = 16
+	foldedPlace = 32
+	ackSize     = 48
+)
+
+// openAck opens or makes the file and locks it. A file that says nothing of
+// use is begun anew.
+func openAck(name string) (*ackFile, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	a := &ackFile{f: f}
+	if err := a.lock(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	b := make([]byte, ackSize)
+	if n, err := f.ReadAt(b, 0); n == ackSize && err == nil && string(b[:len(ackMagic)]) == ackMagic {
+		a.acked, a.folded = number(b[ackedPlace:]), number(b[foldedPlace:])
+	}
+	// Written even when nothing was amiss: there is room for it now, and a
+	// number that was torn is whole again.
+	copy(b, ackMagic)
+	putNumber(b[ackedPlace:], a.acked)
+	putNumber(b[foldedPlace:], a.folded)
+	if _, err := f.WriteAt(b, 0); err != nil {
+		a.close()
+		return nil, err
+	}
+	return a, nil
+}
+
+// lock takes the file for this process. The lock is the kernel's and ends
+// with the process, however that ends.
+func (a *ackFile) lock() error {
+	var err error
+	// A child that was just forked holds the lock of a file that was closed
+	// meanwhile until it executes its program.
+	for range 10 {
+		err = syscall.Flock(int(a.f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err != nil {
+		return fmt.Errorf("lock of %s, which another process may be using: %w", a.f.Name(), err)
+	}
+	return nil
+}
+
+func (a *ackFile) setAcked(n uint64) error {
+	a.acked = n
+	return a.write(ackedPlace, n)
+}
+
+func (a *ackFile) setFolded(n uint64) error {
+	a.folded = n
+	return a.write(foldedPlace, n)
+}
+
+func (a *ackFile) write(place int64, n uint64) error {
+	var b [16]byte
+	putNumber(b[:], n)
+	_, err := a.f.WriteAt(b[:], place)
+	return err
+}
+
+func (a *ackFile) close() error { return a.f.Close() }
+
+func putNumber(b []byte, n uint64) {
+	binary.LittleEndian.PutUint64(b, n)
+	binary.LittleEndian.PutUint64(b[8:], ^n)
+}
+
+// number returns 0 for one that is torn.
+func number(b []byte) uint64 {
+	n := binary.LittleEndian.Uint64(b)
+	if ^n != binary.LittleEndian.Uint64(b[8:]) {
+		return 0
+	}
+	return n
+}

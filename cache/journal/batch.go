@@ -1,0 +1,73 @@
+package journal
+
+// A Batch is a list of changes that are committed together, in the order in
+// which they were added: a Delete after a Put of the same key wins. The zero
+// Batch is empty and ready to use. It is not safe for concurrent use, and not to
+// be touched while a Commit of it runs.
+type Batch struct {
+	ops []op
+	buf []byte // keys and values of ops, one after the other
+}
+
+type opKind uint8
+
+const (
+	opPut opKind = iota
+	opDelete
+	opDeletePrefix
+)
+
+// op is a change. Its key begins at from in the batch's buf, its value where
+// the key ends.
+type op struct {
+	kind     opKind
+	from     int
+	key, val int // lengths
+}
+
+func (b *Batch) add(kind opKind, key string, value []byte) {
+	b.ops = append(b.ops, op{kind, len(b.buf), len(key), len(value)})
+	b.buf = append(b.buf, key...)
+	b.buf = append(b.buf, value...)
+}
+
+// key and value return parts of b's buffer, never nil.
+func (b *Batch) key(o op) []byte { return b.part(o.from, o.key) }
+
+func (b *Batch) value(o op) []byte { return b.part(o.from+o.key, o.val) }
+
+func (b *Batch) part(from, n int) []byte {
+	if n == 0 {
+		return []byte{} // nil is NULL to the driver
+	}
+	return b.buf[from : from+n : from+n]
+}
+
+// Put sets key to value, of which it keeps a copy. A nil value is an empty one.
+func (b *Batch) Put(key string, value []byte) { b.add(opPut, key, value) }
+
+// Delete removes key, if it is there.
+func (b *Batch) Delete(key string) { b.add(opDelete, key, nil) }
+
+// DeletePrefix removes every key that begins with prefix, those that the batch
+// has put before included; with "" everything.
+func (b *Batch) DeletePrefix(prefix string) { b.add(opDeletePrefix, prefix, nil) }
+
+// Len returns the number of changes.
+func (b *Batch) Len() int { return len(b.ops) }
+
+// Reset empties b and keeps its memory for the next use.
+func (b *Batch) Reset() { b.ops, b.buf = b.ops[:0], b.buf[:0] }
+
+// prefixEnd returns the first key after all that begin with prefix, nil if
+// there is none.
+func prefixEnd(prefix []byte) []byte {
+	for i := len(prefix) - 1; i >= 0; i-- {
+		if prefix[i] != 0xff {
+			end := append([]byte{}, prefix[:i+1]...)
+			end[i]++
+			return end
+		}
+	}
+	return nil
+}

@@ -1,0 +1,183 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// format is the version of what a journal looks like on disk, kept as SQLite's
+// user_version. An older agentfs refuses a newer format.
+const format = 1
+
+// applicationID marks the database as a journal of agentfs: "agfs".
+const applicationID = 0x61676673
+
+const (
+	dbName  = "journal.db"
+	ackName = "journal.ack"
+)
+
+// Journal is an open journal. All methods are safe for concurrent use.
+type Journal struct {
+	dir      string
+	opt      options
+	damage   string
+	rebooted bool
+
+	ack *ackFile
+	log *os.File // the database's write-ahead log, to sync and to measure it
+
+	// The lock order is turn, queue.mu; syncing is never held with another.
+
+	// turn is held by whoever uses the connection: the leader of a group of
+	// commits, or tend. It guards all in this block.
+	turn   sync.Mutex
+	db     *db
+	stmts  statements
+	seq    uint64 // number of the last commit, of this process or an earlier one
+	closed bool
+	foldAt int64 // log size in bytes from which on tend is called for
+
+	queue queue
+
+	// done is seq as others may read it: all up to it is in the kernel.
+	done atomic.Uint64
+	sync syncState
+
+	tending tending
+}
+
+// options are what tests change.
+type options struct {
+	bootID   string        // of the running kernel
+	logLimit int64         // bytes of log from which on it is folded into the database
+	idle     time.Duration // a log that has not grown for so long is folded, however small
+}
+
+// VersionError is the error of [Open] for a journal that a newer agentfs has
+// written.
+type VersionError struct {
+	File   string
+	Format int64 // of the file
+	Known  int64 // the newest that this program knows
+}
+
+// Error implements error.
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("%s was written by a newer agentfs (format %d, this one knows %d); use that one to bring what it holds to the store, or another --cache-dir",
+		e.File, e.Format, e.Known)
+}
+
+// Open opens the journal in the directory dir, which it makes if need be, or
+// begins one there. Only one process at a time can have it open.
+//
+// A journal of a newer format is refused with a *[VersionError]. One that is
+// damaged beyond repair, or a file that is no journal, is moved aside, an empty
+// one is begun, and [Journal.Damage] says so.
+func Open(dir string) (*Journal, error) {
+	return open(dir, options{bootID: bootID(), logLimit: 8 << 20, idle: 2 * time.Second})
+}
+
+func open(dir string, opt options) (_ *Journal, err error) {
+	// The name goes into an URI, where a relative one is not one.
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	j := &Journal{dir: dir, opt: opt, foldAt: opt.logLimit}
+	if j.ack, err = openAck(filepath.Join(dir, ackName)); err != nil {
+		return nil, err
+	}
+	if err := j.load(); err != nil {
+		j.abandon()
+		return nil, err
+	}
+	// The names must be there after a power loss for their contents to be.
+	if err := syncDir(dir); err != nil {
+		j.abandon()
+		return nil, err
+	}
+	j.startTending()
+	return j, nil
+}
+
+// abandon lets go of everything, whatever of it there is.
+func (j *Journal) abandon() error {
+	var errs []error
+	if j.db != nil {
+		errs = append(errs, j.stmts.close(), j.db.close())
+	}
+	if j.log != nil {
+		errs = append(errs, j.log.Close())
+	}
+	if j.ack != nil {
+		errs = append(errs, j.ack.close())
+	}
+	return errors.Join(errs...)
+}
+
+// Damage says, in a sentence for people, what was found damaged by Open and
+// what is lost by it, "" for nothing. It is repeated by the next Open if there
+// is no commit until then.
+func (j *Journal) Damage() string { return j.damage }
+
+// Rebooted reports whether the machine was booted anew between the last commit
+// in the journal and Open, or whether that can't be told: what was not synced
+// until then, here or in other files, may be lost. The next Open says the same if
+// there is no commit until then.
+func (j *Journal) Rebooted() bool { return j.rebooted }
+
+// Size returns how many bytes the journal has on disk. What was moved aside is
+// not part of it.
+func (j *Journal) Size() int64 {
+	var n int64
+	for _, name := range []string{dbName, dbName + "-wal", dbName + "-shm", ackName} {
+		// Only ever stat: closing any descriptor of the database would take
+		// away the locks that SQLite holds on it.
+		if fi, err := os.Stat(filepath.Join(j.dir, name)); err == nil {
+			n += fi.Size()
+		}
+	}
+	return n
+}
+
+// Close waits for commits that are under way, brings everything from the log into
+// the database, and lets go of it. Whatever comes later is os.ErrClosed. After an
+// error everything committed is on disk all the same, if not in its final place.
+func (j *Journal) Close() error {
+	j.tending.end()
+	j.turn.Lock()
+	defer j.turn.Unlock()
+	if j.closed {
+		return fs.ErrClosed
+	}
+	j.closed = true
+	_, err := j.fold()
+	return errors.Join(err, j.abandon())
+}
+
+// bootID returns the name of the running kernel's boot, "" if it has none.
+func bootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return string(b[:len(b)-1])
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

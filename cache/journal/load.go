@@ -1,0 +1,232 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// load opens the database, after having looked whether it can be believed.
+func (j *Journal) load() error {
+	name := j.path(dbName)
+	found, err := examine(name)
+	if err != nil {
+		return err
+	}
+	if found.damage == "" && !found.missing && found.seq < j.ack.folded {
+		found.damage = "its log has lost commits of which the database may have parts"
+	}
+	lost := j.ack.acked > found.seq
+	switch {
+	case found.damage != "":
+		aside, err := moveAside(name)
+		if err != nil {
+			return err
+		}
+		j.damage = fmt.Sprintf("the journal %s was damaged (%s); what it held is lost here, the damaged file is now %s", name, found.damage, aside)
+	case found.missing && lost:
+		j.damage = fmt.Sprintf("the journal %s is missing; what it held is lost", name)
+	case lost:
+		j.damage = fmt.Sprintf("the journal %s has lost the last %d of its acknowledged commits", name, j.ack.acked-found.seq)
+	}
+	if found.damage != "" || found.missing {
+		if _, err := moveAside(name); err != nil { // a log without its database
+			return err
+		}
+		if err := j.ack.setFolded(0); err != nil {
+			return err
+		}
+		if err := begin(name); err != nil {
+			return err
+		}
+		found = finding{}
+	}
+	j.rebooted = j.ack.acked+found.seq > 0 && (found.boot == "" || found.boot != j.opt.bootID)
+	if j.rebooted && lost && found.seq > 0 {
+		j.damage += "; the machine was restarted before they were on disk"
+	}
+	// A number is not given twice, lest a later Open takes new commits for the lost ones.
+	j.seq = max(found.seq, j.ack.acked)
+	j.done.Store(j.seq)
+	return j.connect(name)
+}
+
+// connect opens the database for good.
+func (j *Journal) connect(name string) (err error) {
+	if j.db, err = openDB(name, "rw"); err != nil {
+		return err
+	}
+	if err := j.db.run(
+		"PRAGMA busy_timeout=5000",
+		// What is in the log is synced before it is folded into the database, and
+		// that before the log is begun anew: enough for a power loss to find a
+		// state that once was. OFF would leave that out.
+		"PRAGMA synchronous=NORMAL",
+		"PRAGMA wal_autocheckpoint=0", // see tend
+		"PRAGMA temp_store=MEMORY",
+	); err != nil {
+		return err
+	}
+	mode, err := j.db.row("PRAGMA journal_mode=WAL")
+	if err != nil {
+		return err
+	}
+	if mode[0] != "wal" {
+		return fmt.Errorf("%s can't have a write-ahead log (journal mode %v); is the file system a network's?", name, mode[0])
+	}
+	if err := j.stmts.prepare(j.db); err != nil {
+		return err
+	}
+	// The first read has made the log, if it was not there.
+	if _, err := j.db.row("SELECT seq FROM meta"); err != nil {
+		return err
+	}
+	j.log, err = os.OpenFile(name+"-wal", os.O_RDWR, 0)
+	return err
+}
+
+// finding is what examine found.
+type finding struct {
+	missing bool
+	damage  string // "" or why the database can't be used
+	seq     uint64
+	boot    string
+}
+
+// examine looks at a database without changing it. Errors are those of the
+// machine, and *VersionError.
+func examine(name string) (finding, error) {
+	switch fi, err := os.Stat(name); {
+	case errors.Is(err, fs.ErrNotExist):
+		return finding{missing: true}, nil
+	case err != nil:
+		return finding{}, err
+	case fi.Size() == 0:
+		return finding{missing: true}, nil
+	}
+	d, err := openDB(name, "ro")
+	if err != nil {
+		return finding{}, err
+	}
+	defer d.close()
+	f, err := d.examine(name)
+	// SQLITE_ERROR is a table that is not there, or not as it should be.
+	if damaged(err) || code(err) == sqlite3.SQLITE_ERROR {
+		return finding{damage: err.Error()}, nil
+	}
+	return f, err
+}
+
+func (d *db) examine(name string) (f finding, err error) {
+	if err := d.run("PRAGMA busy_timeout=5000"); err != nil {
+		return f, err
+	}
+	id, err := d.number("PRAGMA application_id")
+	if err != nil {
+		return f, err
+	}
+	version, err := d.number("PRAGMA user_version")
+	if err != nil {
+		return f, err
+	}
+	switch {
+	case id != applicationID || version < 1:
+		f.damage = "it is no journal of agentfs"
+		return f, nil
+	case version > format:
+		return f, &VersionError{File: name, Format: version, Known: format}
+	}
+	check, err := d.row("PRAGMA quick_check(1)")
+	if err != nil {
+		return f, err
+	}
+	if check[0] != "ok" {
+		f.damage = fmt.Sprint(check[0])
+		return f, nil
+	}
+	row, err := d.row("SELECT seq, boot FROM meta")
+	if err != nil {
+		return f, err
+	}
+	seq, ok1 := row[0].(int64)
+	boot, ok2 := row[1].(string)
+	if !ok1 || !ok2 {
+		f.damage = "its numbers are garbled"
+	}
+	f.seq, f.boot = uint64(seq), boot
+	return f, nil
+}
+
+// begin makes an empty database, all of it or nothing.
+func begin(name string) (err error) {
+	tmp := name + ".new"
+	if err := removeDB(tmp); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = removeDB(tmp)
+		}
+	}()
+	d, err := openDB(tmp, "rwc")
+	if err != nil {
+		return err
+	}
+	err = d.run(
+		"PRAGMA synchronous=OFF", // synced below, before it has its name
+		"PRAGMA page_size=4096",
+		"PRAGMA auto_vacuum=INCREMENTAL",
+		fmt.Sprintf("PRAGMA application_id=%d", applicationID),
+		fmt.Sprintf("PRAGMA user_version=%d", format),
+		"CREATE TABLE kv (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+		"CREATE TABLE meta (seq INTEGER NOT NULL, boot TEXT NOT NULL)",
+		"INSERT INTO meta VALUES (0, '')",
+		"PRAGMA journal_mode=WAL",
+	)
+	if e := d.close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(tmp)
+	if err != nil {
+		return err
+	}
+	err = f.Sync()
+	f.Close()
+	if err != nil {
+		return err
+	}
+	return os.Rename(tmp, name)
+}
+
+// suffixes are those of the files that make up a database; the database itself
+// comes first.
+var suffixes = []string{"", "-wal", "-shm", "-journal"}
+
+func removeDB(name string) error {
+	for _, s := range suffixes {
+		if err := os.Remove(name + s); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// moveAside gives the files of a database names that say that they are
+// damaged, under which sqlite3 still takes them for one database, and returns that
+// of the database.
+func moveAside(name string) (string, error) {
+	aside := name + ".damaged-" + time.Now().UTC().Format("20060102T150405.000000000")
+	for _, s := range suffixes {
+		if err := os.Rename(name+s, aside+s); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+	}
+	return aside, nil
+}

@@ -1,0 +1,162 @@
+package journal
+
+import (
+	"sync"
+	"time"
+)
+
+// vacuumStep is how many pages are given back to the file system between two
+// commits.
+const vacuumStep = 256
+
+// tending is what is done beside the commits, in a goroutine of its own: the log
+// is folded into the database when it has grown or nothing has been committed for
+// a while, and the database gives back the room of what was deleted. Commits wait
+// for that, so it is done in steps, and the slow part of it, bringing the log to the
+// disk, before it begins.
+type tending struct {
+	work  chan struct{} // something was committed
+	grown chan struct{} // the log is too large
+	stop  chan struct{}
+	once  sync.Once
+	wg    sync.WaitGroup
+}
+
+func (j *Journal) startTending() {
+	t := &j.tending
+	t.work = make(chan struct{}, 1)
+	t.grown = make(chan struct{}, 1)
+	t.stop = make(chan struct{})
+	if j.logSize() > 0 {
+		t.committed(j.logSize() > j.foldAt)
+	}
+	t.wg.Go(j.tend)
+}
+
+// committed says that there is something to do, and whether it is urgent.
+func (t *tending) committed(grown bool) {
+	offer(t.work)
+	if grown {
+		offer(t.grown)
+	}
+}
+
+func offer(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// end ends the goroutine and waits for it.
+func (t *tending) end() {
+	t.once.Do(func() { close(t.stop) })
+	t.wg.Wait()
+}
+
+func (j *Journal) tend() {
+	t := &j.tending
+	timer := time.NewTimer(0)
+	timer.Stop()
+	for {
+		select {
+		case <-t.stop:
+			return
+		case <-t.work:
+			// Idle begins now.
+			timer.Reset(j.opt.idle)
+			continue
+		case <-t.grown:
+		case <-timer.C:
+		}
+		j.tendOnce()
+	}
+}
+
+// tendOnce folds the log and shrinks the database. Its errors are those that
+// commits and syncs have, too, and are told there.
+func (j *Journal) tendOnce() {
+	// Without the turn, commits go on meanwhile. After it, fold has little left
+	// to sync.
+	if j.Sync() != nil {
+		return
+	}
+	for {
+		j.turn.Lock()
+		more := false
+		if !j.closed {
+			if whole, err := j.fold(); whole && err == nil {
+				more = j.shrink()
+			}
+		}
+		j.turn.Unlock()
+		if !more {
+			return
+		}
+		select {
+		case <-j.tending.stop:
+			return
+		default:
+		}
+	}
+}
+
+// fold brings what is in the log into the database and empties the log. It
+// reports whether it could do all of it: while somebody reads, what he reads
+// stays. Called with turn.
+func (j *Journal) fold() (whole bool, err error) {
+	if j.logSize() == 0 {
+		return true, nil
+	}
+	// The number is written when what it counts is in the log for good: it says
+	// that a log that has less was damaged, and not cut short by a power loss.
+	if err := j.syncLog(); err != nil {
+		return false, err
+	}
+	// A failure costs no more than that damage might not be noticed.
+	_ = j.ack.setFolded(j.seq)
+
+	// Commits would wait for a reader as long as this does.
+	if err := j.db.run("PRAGMA busy_timeout=0"); err != nil {
+		return false, err
+	}
+	row, err := j.db.row("PRAGMA wal_checkpoint(TRUNCATE)")
+	if e := j.db.run("PRAGMA busy_timeout=5000"); err == nil {
+		err = e
+	}
+	whole = err == nil && row[0] == int64(0)
+	if whole {
+		j.foldAt = j.opt.logLimit
+	} else {
+		j.foldAt = j.logSize() + j.opt.logLimit
+	}
+	return whole, err
+}
+
+// shrink gives unused pages at the end of the database back to the file system if
+// they are many, and reports whether it did. Called with turn.
+func (j *Journal) shrink() bool {
+	free, err := j.db.number("PRAGMA freelist_count")
+	if err != nil {
+		return false
+	}
+	all, err := j.db.number("PRAGMA page_count")
+	if err != nil || free < vacuumStep/4 || free < all/4 {
+		return false
+	}
+	// It counts as a commit, so that a log that has lost it is found to be
+	// older than the database.
+	return j.transact(1, func() error {
+		return j.db.run("PRAGMA incremental_vacuum(256)")
+	}) == nil
+}
+
+// logSize returns the size of the log in bytes. SQLite writes it from the
+// beginning after each fold, so that is also what is in use.
+func (j *Journal) logSize() int64 {
+	fi, err := j.log.Stat()
+	if err != nil {
+		return 0
+	}
+	return fi.Size()
+}
