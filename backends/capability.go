@@ -9,6 +9,7 @@ import (
 	"iter"
 	"os"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -47,12 +48,22 @@ type Renamer interface {
 type Removal struct {
 	Name string
 	If   If
+	// Dir says that Name is an empty directory; If is not looked at. Who uses
+	// the lean form knows that nothing lies below it, so the store need not
+	// look, and what it removes is the directory's marker. In the other form
+	// the removals that are below it are made first.
+	Dir bool
+	// Earlier are the operations of earlier changes of Name whose outcome the
+	// caller doesn't know, as in [PutOptions]: If If.Match fails because one
+	// of them took effect, the version that it left is removed.
+	Earlier []string
 }
 
-// ManyRemover is implemented by stores that remove many files in one request.
+// ManyRemover is implemented by stores that remove many names in one request.
 type ManyRemover interface {
-	// RemoveMany removes files (not directories) and returns as many errors
-	// as removals, nil for each that went.
+	// RemoveMany removes files and empty directories, in no promised order,
+	// and returns as many errors as removals, nil for each that went. A name
+	// that is not there may count as removed.
 	RemoveMany(ctx context.Context, rs []Removal) []error
 }
 
@@ -197,8 +208,9 @@ func Rename(ctx context.Context, s Store, from string, src If, to string, cond I
 	return s.Remove(ctx, from, src)
 }
 
-// RemoveMany removes files. See [ManyRemover]; the fallback removes them one
-// after the other.
+// RemoveMany removes files and empty directories. See [ManyRemover]; the
+// fallback removes one after the other, directories last and the deepest of
+// them first, and knows nothing of Removal.Earlier.
 func RemoveMany(ctx context.Context, s Store, rs []Removal) []error {
 	if m, ok := s.(ManyRemover); ok {
 		errs := m.RemoveMany(ctx, rs)
@@ -207,8 +219,18 @@ func RemoveMany(ctx context.Context, s Store, rs []Removal) []error {
 		}
 	}
 	errs := make([]error, len(rs))
+	var dirs []int
 	for i, r := range rs {
+		if r.Dir {
+			dirs = append(dirs, i)
+			continue
+		}
 		errs[i] = s.Remove(ctx, r.Name, r.If)
+	}
+	// What is below a directory has a longer name.
+	slices.SortStableFunc(dirs, func(a, b int) int { return len(rs[b].Name) - len(rs[a].Name) })
+	for _, i := range dirs {
+		errs[i] = s.Remove(ctx, rs[i].Name, If{})
 	}
 	return errs
 }
@@ -288,7 +310,9 @@ func FilesOf(s Store) FileSystem {
 // NameChecker is implemented by stores that can't hold every name.
 type NameChecker interface {
 	// CheckName returns the error that creating name would end in because of
-	// the name alone. It asks nobody.
+	// the name alone. It asks nobody. It is asked for names that users give,
+	// so the lean form, which takes records (see [RecordPrefix]), refuses
+	// them here too.
 	CheckName(name string) error
 }
 

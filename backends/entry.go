@@ -75,9 +75,9 @@ type PutOptions struct {
 	// can. A store ignores what it can't keep.
 	Attr AttrChange
 	// Operation, if not empty, is a name for this change that no other change
-	// has, the same at every attempt. A store that can keep it with the
-	// content recognizes by it its own earlier attempt whose answer was lost,
-	// also one made by an earlier process.
+	// has, the same at every attempt: at most 64 letters, digits and dashes. A
+	// store that can keep it with the content recognizes by it its own earlier
+	// attempt whose answer was lost, also one made by an earlier process.
 	Operation string
 	// Earlier are the operations of earlier changes of this name whose outcome
 	// the caller doesn't know. A precondition that fails because one of them

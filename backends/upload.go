@@ -14,10 +14,13 @@ import (
 type Uploader interface {
 	// BeginUpload starts making a file. Nobody sees anything of it before
 	// Complete; opts.If counts then. Missing parents come into being with it.
+	// Where only a Put keeps opts.If, it is [errors.ErrUnsupported].
 	BeginUpload(ctx context.Context, name string, opts PutOptions) (Upload, error)
 
 	// ResumeUpload returns the upload id of name that an earlier process
-	// began, so that it can be completed or aborted. It asks nobody.
+	// began, so that it can be completed or aborted. opts are those that it was
+	// begun with; without opts.Operation the outcome of an earlier Complete
+	// can't be settled. It asks nobody.
 	ResumeUpload(name, id string, opts PutOptions) Upload
 
 	// Uploads yields the uploads that were begun and neither completed nor
@@ -29,19 +32,24 @@ type Uploader interface {
 }
 
 // Upload is a file being made. Put and Copy may be called by many goroutines
-// at once; a part that is made again replaces the earlier one.
+// at once; a part that is made again replaces the earlier one. The methods of
+// one that was aborted, or that the store has given up, fail with
+// [fs.ErrNotExist]: it has to be begun again.
 type Upload interface {
 	// ID names the upload in the store.
 	ID() string
 	// Put makes part n, from 1, of body.
 	Put(ctx context.Context, n int, body *io.SectionReader) (Part, error)
 	// Copy makes part n of section r of the file from, which must hold src,
-	// without moving bytes through this machine.
+	// without moving bytes through this machine. r lies within the file and is
+	// not empty. Where the store can't, it is [errors.ErrUnsupported], and the
+	// part has to be Put.
 	Copy(ctx context.Context, n int, from string, src If, r Range) (Part, error)
 	// Complete makes the parts, in the order of their numbers, which need not
 	// be without gaps, the content of the file, under the condition that the
 	// upload was begun with. If the answer is lost, calling it again with the
-	// same parts settles the outcome.
+	// same parts settles the outcome. After a failed condition the upload is
+	// still there, until it is aborted.
 	Complete(ctx context.Context, parts []Part) (Entry, error)
 	// Abort gives the upload up; the store forgets its parts. One that is gone
 	// already is no error.

@@ -242,7 +242,7 @@ func New(c Config) (*Store, error) {
 	}
 	s := &Store{
 		cfg:       c,
-		keys:      keyspace{prefix: c.Prefix},
+		keys:      keyspace{prefix: c.Prefix, records: c.Lean},
 		api:       api,
 		closeIdle: closeIdle,
 		lean:      c.Lean,

@@ -3,7 +3,6 @@ package s3
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"net/url"
@@ -39,6 +38,20 @@ func (s *Store) Copy(ctx context.Context, from string, src backends.If, to strin
 	if err := s.noDirs(ctx, op, from, src, to, opts.If); err != nil {
 		return backends.Entry{}, err
 	}
+	e, err := s.copyFile(ctx, from, src, to, opts)
+	if opts.Operation != "" && (errors.Is(err, backends.ErrChanged) || errors.Is(err, fs.ErrNotExist)) {
+		// An earlier process may have made the copy, and the source may be
+		// gone since then.
+		if o, herr := s.head(ctx, s.keys.file(to), ""); herr == nil && o.headers.meta[metaOperation] == opts.Operation {
+			return o.entry(to), nil
+		}
+	}
+	return e, err
+}
+
+// copyFile is Copy of what may be copied.
+func (s *Store) copyFile(ctx context.Context, from string, src backends.If, to string, opts backends.PutOptions) (backends.Entry, error) {
+	const op = "copy"
 	obj, err := s.source(ctx, from, src)
 	if err != nil {
 		return backends.Entry{}, s.fail(ctx, op, from, gone(err, src.Match))
@@ -46,7 +59,8 @@ func (s *Store) Copy(ctx context.Context, from string, src backends.If, to strin
 	if from == to && opts.Attr.Set == 0 {
 		return s.copyToItself(op, to, obj, opts.If)
 	}
-	w := &write{name: to, key: s.keys.file(to), cond: opts.If, h: obj.headers}
+	w := s.newWrite(to, opts)
+	w.h = obj.headers.withMeta(func(m map[string]string) { delete(m, metaOperation) })
 	if opts.Attr.Set != 0 {
 		w.h = w.h.withAttr(opts.Attr)
 	}
@@ -154,17 +168,16 @@ func (s *Store) copy(ctx context.Context, w *write, from string, obj object, rep
 			return written{}, err
 		}
 	}
+	switch {
+	case parts && obj.size == 0: // there is no part of nothing
+		w.body = io.NewSectionReader(strings.NewReader(""), 0, 0)
+		return s.write(ctx, w)
+	case parts:
+		return s.copyParts(ctx, w, from, obj, native)
+	}
 	return s.settled(ctx, w, func(c *call) (written, error) {
-		switch {
-		case parts && obj.size == 0: // there is no part of nothing
-			empty := *w
-			empty.body = io.NewSectionReader(strings.NewReader(""), 0, 0)
-			return s.write(ctx, &empty)
-		case parts:
-			return s.copyParts(ctx, c, w, from, obj, native)
-		}
 		cp := &copying{from: from, to: w.key, src: obj.version, cond: w.cond, native: native, class: obj.headers.class}
-		if replace || conditional {
+		if replace || w.op != "" {
 			cp.replace = &w.h
 		}
 		return s.copyObject(ctx, c, cp)
@@ -209,22 +222,10 @@ const (
 )
 
 // copyParts makes the copy as a multipart upload.
-func (s *Store) copyParts(ctx context.Context, c *call, w *write, from string, obj object, native bool) (written, error) {
+func (s *Store) copyParts(ctx context.Context, w *write, from string, obj object, native bool) (written, error) {
 	partSize := max(copyPartSize, s.partSizeFor(obj.size))
-	return s.multipart(ctx, c, w, native, obj.size, partSize, func(ctx context.Context, id string, n int32, off, length int64) (types.CompletedPart, error) {
-		in := &s3.UploadPartCopyInput{
-			Bucket: s.bucket(), Key: &w.key, UploadId: &id, PartNumber: &n, RequestPayer: s.payer(),
-			CopySource: s.copySource(from), CopySourceIfMatch: etag(obj.version),
-			CopySourceRange: ptr(fmt.Sprintf("bytes=%d-%d", off, off+length-1)),
-		}
-		out, err := s.api.UploadPartCopy(ctx, in, s.call(ctx).use)
-		switch {
-		case err != nil:
-			return types.CompletedPart{}, gone(err, obj.version)
-		case out.CopyPartResult == nil:
-			return types.CompletedPart{}, fmt.Errorf("%s copied a part without saying which", s.where())
-		}
-		return types.CompletedPart{PartNumber: &n, ETag: out.CopyPartResult.ETag, ChecksumCRC32: out.CopyPartResult.ChecksumCRC32}, nil
+	return s.multipart(ctx, w, native, obj.size, partSize, func(ctx context.Context, u *upload, n int, r backends.Range) (backends.Part, error) {
+		return u.copyPart(ctx, n, from, obj.version, r)
 	})
 }
 

@@ -37,7 +37,7 @@ var conditionTexts = [numConditions]struct{ name, without string }{
 	condDelete:     {"conditional delete", "the object is looked at before each removal; a change in between is lost"},
 	condCopySource: {"conditional copy (source)", "the source is looked at before each copy"},
 	condCopyDest:   {"conditional copy (destination)", "conditional copies are made as multipart uploads"},
-	condDeleteMany: {"conditional delete of many", "conditional removals are one request each"},
+	condDeleteMany: {"conditional delete of many", "conditional removals are one request each, or looked up and then removed together"},
 }
 
 // features holds what an endpoint honours, as far as it was found out.
@@ -46,6 +46,8 @@ type features struct {
 	// completion is whether the ETag that ends a multipart upload can be
 	// believed: etagUntried, etagTrue or etagFalse.
 	completion atomic.Int32
+	// noPartCopy: the endpoint has no UploadPartCopy.
+	noPartCopy atomic.Bool
 }
 
 type probe struct {
@@ -237,8 +239,17 @@ func (t *trial) multipart() (bool, error) {
 		return false, err
 	}
 	upload := func(content string, cond backends.If) error {
-		w := &write{name: t.key, key: t.key, cond: cond, body: io.NewSectionReader(strings.NewReader(content), 0, int64(len(content)))}
-		_, err := t.s.putMultipart(t.ctx, t.s.call(t.ctx), w, true)
+		u, err := t.s.begin(t.ctx, &write{name: t.key, key: t.key, cond: cond})
+		if err != nil {
+			return err
+		}
+		part, err := u.putPart(t.ctx, 1, io.NewSectionReader(strings.NewReader(content), 0, int64(len(content))))
+		if err == nil {
+			_, err = u.completeOnce(t.ctx, t.s.call(t.ctx), []backends.Part{part}, true)
+		}
+		if err != nil {
+			u.giveUp(t.ctx)
+		}
 		return err
 	}
 	for _, cond := range []backends.If{{Absent: true}, {Match: wrong}} {
@@ -303,13 +314,15 @@ func (t *trial) removeMany() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	ok, err := t.refuses(t.key, "one", func() error {
-		return t.s.deleteKeys(t.ctx, []string{t.key}, []backends.Version{wrong})[0]
-	})
+	remove := func(v backends.Version) error {
+		errs, _ := t.s.deleteKeys(t.ctx, []deletion{{key: t.key, match: v}})
+		return errs[0]
+	}
+	ok, err := t.refuses(t.key, "one", func() error { return remove(wrong) })
 	if !ok || err != nil {
 		return false, err
 	}
-	if err := t.s.deleteKeys(t.ctx, []string{t.key}, []backends.Version{v.version})[0]; err != nil {
+	if err := remove(v.version); err != nil {
 		return false, err
 	}
 	return t.has(t.key, "")

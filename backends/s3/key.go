@@ -2,6 +2,7 @@ package s3
 
 import (
 	"io/fs"
+	"path"
 	"strings"
 	"unicode/utf8"
 
@@ -17,8 +18,13 @@ const (
 	reserved = ".agentfs"
 )
 
-// keyspace maps names to keys and back. prefix is empty or ends in a slash.
-type keyspace struct{ prefix string }
+// keyspace maps names to keys and back.
+type keyspace struct {
+	prefix string // empty or ends in a slash
+	// records: files whose name begins with backends.RecordPrefix are files
+	// like others.
+	records bool
+}
 
 // normalPrefix gives a prefix the slash that it needs at its end, and takes
 // away those at its beginning, which only a URL has.
@@ -62,10 +68,16 @@ func (k keyspace) checkFile(op, name string) error {
 	if err := k.check(op, name); err != nil {
 		return err
 	}
-	if isReserved(name) {
+	if k.isReserved(name) {
 		return &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
 	}
 	return nil
+}
+
+// checkDir is checkFile for a directory: there are no records among them.
+func (k keyspace) checkDir(op, name string) error {
+	k.records = false
+	return k.checkFile(op, name)
 }
 
 // checkNew is check for a call that makes name.
@@ -73,7 +85,7 @@ func (k keyspace) checkNew(op, name string) error {
 	if err := k.check(op, name); err != nil {
 		return err
 	}
-	if isReserved(name) {
+	if k.isReserved(name) {
 		return &fs.PathError{Op: op, Path: name, Err: backends.ErrReserved}
 	}
 	return nil
@@ -81,6 +93,7 @@ func (k keyspace) checkNew(op, name string) error {
 
 // checkNewDir is checkNew for a directory, whose marker is one byte longer.
 func (k keyspace) checkNewDir(op, name string) error {
+	k.records = false
 	if err := k.checkNew(op, name); err != nil {
 		return err
 	}
@@ -108,7 +121,7 @@ func (k keyspace) name(key string) (name string, dir, ok bool, reason string) {
 		return "", dir, false, "a segment has more than 255 bytes"
 	case !utf8.ValidString(name):
 		return "", dir, false, "not UTF-8"
-	case isReserved(name):
+	case k.isReserved(name) || dir && isReserved(name):
 		return "", dir, false, ""
 	}
 	return name, dir, true, ""
@@ -121,6 +134,14 @@ func longSegment(name string) bool {
 		}
 	}
 	return false
+}
+
+// isReserved reports whether k keeps name from its callers.
+func (k keyspace) isReserved(name string) bool {
+	if k.records && strings.HasPrefix(path.Base(name), backends.RecordPrefix) {
+		name = path.Dir(name)
+	}
+	return isReserved(name)
 }
 
 func isReserved(name string) bool {

@@ -40,7 +40,7 @@ func (s *Store) Walk(ctx context.Context, dir, after string) iter.Seq2[backends.
 // after is meant.
 func (s *Store) listing(ctx context.Context, op, dir, after, delimiter string, order func(backends.Entry) string) iter.Seq2[backends.Entry, error] {
 	return func(yield func(backends.Entry, error) bool) {
-		if err := s.keys.checkFile(op, dir); err != nil {
+		if err := s.keys.checkDir(op, dir); err != nil {
 			yield(backends.Entry{}, err)
 			return
 		}

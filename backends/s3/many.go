@@ -19,60 +19,118 @@ import (
 const (
 	// maxBatch is S3's limit of keys in one DeleteObjects.
 	maxBatch = 1000
-	// manyAtOnce bounds the single removals that run side by side.
-	manyAtOnce = 32
+	// manyAtOnce bounds the requests of one RemoveMany that run side by side.
+	manyAtOnce = 64
 )
 
-// RemoveMany implements [backends.ManyRemover]: DeleteObjects in batches, for
-// removals without condition and, where the endpoint honours an ETag for each
-// key, for those with If.Match; the rest by a DELETE each, side by side. A
-// file that isn't there counts as removed if there was no condition.
+// deletion is one removal that can go into a DeleteObjects.
+type deletion struct {
+	i     int // which of the removals
+	key   string
+	match backends.Version // "" for none
+}
+
+// RemoveMany implements [backends.ManyRemover]: DeleteObjects in batches for
+// what has no condition, the markers of directories included if the Store is
+// lean. A removal with If.Match goes there too where the endpoint honours an
+// ETag for each key; else it is a conditional DELETE of its own, side by side
+// with the others; where that isn't honoured either, listings and HEADs find
+// out which versions are still there, and those go into the batches. A file
+// that isn't there counts as removed if there was no condition, and always if
+// the Store is lean.
 func (s *Store) RemoveMany(ctx context.Context, rs []backends.Removal) []error {
 	errs := make([]error, len(rs))
-	conditional := false
-	for _, r := range rs {
-		conditional = conditional || r.If.Match != ""
-	}
-	batched := true
-	if conditional {
-		var err error
-		if batched, err = s.honours(ctx, condDeleteMany); err != nil {
-			for i := range errs {
-				errs[i] = s.fail(ctx, "remove", rs[i].Name, err)
-			}
-			return errs
-		}
-	}
-	var batch, single []int
+	var batch, conditional []deletion
+	var single, dirs []int
 	for i, r := range rs {
+		check := s.keys.checkFile
+		key := s.keys.file(r.Name)
+		if r.Dir {
+			check, key = s.keys.checkDir, s.keys.dir(r.Name)
+		}
 		switch {
 		case r.Name == ".":
 			errs[i] = &fs.PathError{Op: "remove", Path: r.Name, Err: backends.ErrBusy}
-		case s.keys.checkFile("remove", r.Name) != nil:
-			errs[i] = s.keys.checkFile("remove", r.Name)
-		case r.If.Absent || r.If.Match != "" && !batched || !inXML(r.Name):
+		case check("remove", r.Name) != nil:
+			errs[i] = check("remove", r.Name)
+		case r.Dir && !s.lean:
+			dirs = append(dirs, i)
+		case !inXML(r.Name) || r.If.Absent && !r.Dir:
 			single = append(single, i)
+		case r.If.Match != "" && !r.Dir:
+			conditional = append(conditional, deletion{i, key, r.If.Match})
 		default:
-			batch = append(batch, i)
+			batch = append(batch, deletion{i, key, ""})
 		}
 	}
+	native, alone, err := s.sortConditional(ctx, rs, conditional, errs)
+	if err != nil {
+		for _, d := range conditional {
+			errs[d.i] = s.fail(ctx, "remove", rs[d.i].Name, err)
+		}
+	}
+	batch, single = append(batch, native...), append(single, alone...)
 	g := new(errgroup.Group)
 	g.SetLimit(manyAtOnce)
-	for _, i := range single {
+	for some := range slices.Chunk(batch, maxBatch) {
 		g.Go(func() error { // errors go into errs
-			errs[i] = s.Remove(ctx, rs[i].Name, rs[i].If)
+			s.removeBatch(ctx, rs, some, errs)
 			return nil
 		})
 	}
-	for some := range slices.Chunk(batch, maxBatch) {
+	for _, i := range single {
 		g.Go(func() error {
-			s.removeBatch(ctx, rs, some, errs)
+			errs[i] = s.removeAlone(ctx, rs[i])
 			return nil
 		})
 	}
 	g.Wait()
 	s.keepParents(ctx, rs, batch, errs)
+	s.removeDirs(ctx, rs, dirs, errs)
 	return errs
+}
+
+// sortConditional returns which of the removals with a condition can go into a
+// batch, and the numbers of those that need a request of their own. What fails
+// already is in errs.
+func (s *Store) sortConditional(ctx context.Context, rs []backends.Removal, all []deletion, errs []error) (batch []deletion, alone []int, err error) {
+	if len(all) == 0 {
+		return nil, nil, nil
+	}
+	if ok, err := s.honours(ctx, condDeleteMany); err != nil || ok {
+		return all, nil, err
+	}
+	ok, err := s.honours(ctx, condDelete)
+	if err != nil {
+		return nil, nil, err
+	}
+	if ok {
+		for _, d := range all {
+			alone = append(alone, d.i)
+		}
+		return nil, alone, nil
+	}
+	s.notHonoured(condDelete)
+	keys := make([]string, len(all))
+	for i, d := range all {
+		keys[i] = d.key
+	}
+	now, err := s.versionsOf(ctx, keys)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, d := range all {
+		switch v := now[d.key]; {
+		case v == d.match:
+			batch = append(batch, deletion{d.i, d.key, ""})
+		case v == "" && s.lean:
+		case len(rs[d.i].Earlier) > 0 || s.lost.any(d.key):
+			alone = append(alone, d.i)
+		default:
+			errs[d.i] = &fs.PathError{Op: "remove", Path: rs[d.i].Name, Err: backends.ErrChanged}
+		}
+	}
+	return batch, alone, nil
 }
 
 // inXML reports whether a key survives an XML request: control characters
@@ -81,30 +139,53 @@ func inXML(name string) bool {
 	return strings.IndexFunc(name, func(r rune) bool { return r < ' ' || r == 0xFFFE || r == 0xFFFF }) < 0
 }
 
-// removeBatch removes those of rs whose numbers are in some.
-func (s *Store) removeBatch(ctx context.Context, rs []backends.Removal, some []int, errs []error) {
-	keys := make([]string, len(some))
-	versions := make([]backends.Version, len(some))
-	for j, i := range some {
-		keys[j], versions[j] = s.keys.file(rs[i].Name), rs[i].If.Match
+// removeAlone makes one removal by requests of its own.
+func (s *Store) removeAlone(ctx context.Context, r backends.Removal) error {
+	switch {
+	case r.Dir:
+		return s.fail(ctx, "remove", r.Name, s.deleteKey(ctx, s.keys.dir(r.Name), ""))
+	case r.If.Match != "" && !r.If.Absent:
+		return s.fail(ctx, "remove", r.Name, s.removeVersion(ctx, r.Name, r.If.Match, r.Earlier))
 	}
-	for j, err := range s.deleteKeys(ctx, keys, versions) {
-		errs[some[j]] = s.fail(ctx, "remove", rs[some[j]].Name, gone(err, versions[j]))
+	return s.Remove(ctx, r.Name, r.If)
+}
+
+// removeDirs removes directories of which nobody knows that they are empty,
+// those that are in others first.
+func (s *Store) removeDirs(ctx context.Context, rs []backends.Removal, dirs []int, errs []error) {
+	slices.SortStableFunc(dirs, func(a, b int) int { return len(rs[b].Name) - len(rs[a].Name) })
+	for _, i := range dirs {
+		errs[i] = s.Remove(ctx, rs[i].Name, backends.If{})
 	}
 }
 
-// deleteKeys sends one DeleteObjects and returns an error for each key.
-func (s *Store) deleteKeys(ctx context.Context, keys []string, versions []backends.Version) []error {
-	errs := make([]error, len(keys))
-	at := make(map[string]int, len(keys))
-	ids := make([]types.ObjectIdentifier, len(keys))
-	for i, k := range keys {
-		at[k] = i
-		ids[i].Key = &keys[i]
-		if versions[i] != "" {
-			ids[i].ETag = etag(versions[i])
+// removeBatch sends one DeleteObjects for some of rs.
+func (s *Store) removeBatch(ctx context.Context, rs []backends.Removal, some []deletion, errs []error) {
+	answers, unknown := s.deleteKeys(ctx, some)
+	for j, err := range answers {
+		d := some[j]
+		if d.match != "" && preconditionFailed(err) && (unknown || s.lean || len(rs[d.i].Earlier) > 0 || s.lost.any(d.key)) {
+			// It may be gone, or be ours.
+			err = s.removeVersion(ctx, rs[d.i].Name, d.match, rs[d.i].Earlier)
 		}
-		s.seen.forget(k)
+		errs[d.i] = s.fail(ctx, "remove", rs[d.i].Name, gone(err, d.match))
+	}
+}
+
+// deleteKeys sends one DeleteObjects and returns an error for each deletion,
+// and whether an earlier attempt may have taken effect.
+func (s *Store) deleteKeys(ctx context.Context, ds []deletion) (errs []error, unknown bool) {
+	errs = make([]error, len(ds))
+	at := make(map[string]int, len(ds))
+	ids := make([]types.ObjectIdentifier, len(ds))
+	for i := range ds {
+		d := &ds[i]
+		at[d.key] = i
+		ids[i].Key = &d.key
+		if d.match != "" {
+			ids[i].ETag = etag(d.match)
+		}
+		s.seen.forget(d.key)
 	}
 	c := s.call(ctx)
 	out, err := s.api.DeleteObjects(ctx, &s3.DeleteObjectsInput{
@@ -114,7 +195,7 @@ func (s *Store) deleteKeys(ctx context.Context, keys []string, versions []backen
 		for i := range errs {
 			errs[i] = err
 		}
-		return errs
+		return errs, c.unknown
 	}
 	for _, e := range out.Errors {
 		i, ok := at[aws.ToString(e.Key)]
@@ -122,22 +203,22 @@ func (s *Store) deleteKeys(ctx context.Context, keys []string, versions []backen
 			continue
 		}
 		err := error(&smithy.GenericAPIError{Code: aws.ToString(e.Code), Message: aws.ToString(e.Message)})
-		if missing(err) && (c.unknown || versions[i] == "") {
+		if missing(err) && (c.unknown || s.lean || ds[i].match == "") {
 			continue
 		}
 		errs[i] = err
 	}
-	return errs
+	return errs, c.unknown
 }
 
 // keepParents puts markers for the directories that a batch has emptied.
-func (s *Store) keepParents(ctx context.Context, rs []backends.Removal, batch []int, errs []error) {
+func (s *Store) keepParents(ctx context.Context, rs []backends.Removal, batch []deletion, errs []error) {
 	if s.lean {
 		return
 	}
 	parents := map[string]bool{}
-	for _, i := range batch {
-		if p := path.Dir(rs[i].Name); p != "." && errs[i] == nil {
+	for _, d := range batch {
+		if p := path.Dir(rs[d.i].Name); p != "." && errs[d.i] == nil {
 			parents[p] = true
 		}
 	}

@@ -2,13 +2,11 @@ package s3
 
 import (
 	"context"
-	"crypto/rand"
 	"io/fs"
 	"mime"
 	"net/url"
 	"path"
 	"strconv"
-	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -40,7 +38,7 @@ func (s *Store) headersFor(ctx context.Context, key, name string, opts backends.
 	o, ok := s.seen.get(key, opts.If.Match)
 	if !ok && opts.If.Match != "" {
 		match := opts.If.Match
-		if s.lost.any(key) {
+		if s.lost.any(key) || opts.Operation != "" || len(opts.Earlier) > 0 {
 			match = "" // what is there may be our own: settled decides
 		}
 		var err error
@@ -132,62 +130,4 @@ func (s *Store) tagging(ctx context.Context, key string) (*string, error) {
 		v.Set(aws.ToString(t.Key), aws.ToString(t.Value))
 	}
 	return ptr(v.Encode()), nil
-}
-
-// newOperation returns the id of one conditional change.
-func newOperation() string { return rand.Text() }
-
-// lost remembers the operation ids of conditional writes whose outcome nobody
-// knows: the endpoint went away before it answered. When the caller tries
-// again and the condition fails, an object with such an id is our own.
-type lost struct {
-	mu  sync.Mutex
-	ops map[string][]string // by key
-}
-
-// maxLost bounds the keys remembered, maxLostOps the ids of each.
-const (
-	maxLost    = 4096
-	maxLostOps = 16
-)
-
-func newLost() *lost { return &lost{ops: map[string][]string{}} }
-
-func (l *lost) add(key, op string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	ops, ok := l.ops[key]
-	if !ok && len(l.ops) >= maxLost {
-		for k := range l.ops {
-			delete(l.ops, k)
-			break
-		}
-	}
-	if len(ops) >= maxLostOps {
-		ops = ops[1:]
-	}
-	l.ops[key] = append(ops, op)
-}
-
-func (l *lost) any(key string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.ops[key]) > 0
-}
-
-func (l *lost) has(key, op string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, o := range l.ops[key] {
-		if o == op {
-			return true
-		}
-	}
-	return false
-}
-
-func (l *lost) forget(key string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.ops, key)
 }

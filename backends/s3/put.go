@@ -25,7 +25,25 @@ type write struct {
 	body *io.SectionReader
 	cond backends.If
 	h    headers
-	op   string // operation id, in h.meta too
+	// op is the operation id, in h.meta too once the write is identified; ""
+	// for a write that nobody needs to recognize.
+	op string
+	// named: op is the caller's, and an earlier process may have sent it.
+	named bool
+	// earlier are ids of earlier writes of the key whose outcome the caller
+	// doesn't know.
+	earlier []string
+	// unknown: the write failed, and may have taken effect all the same.
+	unknown bool
+}
+
+// newWrite returns the write of name that opts describe, without body and
+// headers.
+func (s *Store) newWrite(name string, opts backends.PutOptions) *write {
+	return &write{
+		name: name, key: s.keys.file(name), cond: opts.If,
+		op: opts.Operation, named: opts.Operation != "", earlier: opts.Earlier,
+	}
 }
 
 // written is what is known of an object after a write.
@@ -51,20 +69,17 @@ func (s *Store) Put(ctx context.Context, name string, body *io.SectionReader, op
 		return backends.Entry{}, &fs.PathError{Op: op, Path: name, Err: backends.ErrTooLarge}
 	}
 	isDir := func() (bool, error) { return false, nil }
-	if !s.lean && opts.If.Match == "" {
+	switch {
+	case s.lean || opts.If.Match != "":
+	case opts.If.Absent:
 		isDir = s.probeDir(ctx, name)
-		if !opts.If.Absent {
-			is, err := isDir()
-			if is {
-				err = backends.ErrIsDir
-			}
-			if err != nil && !errors.Is(s.explain(ctx, err), fs.ErrPermission) {
-				return backends.Entry{}, s.fail(ctx, op, name, err)
-			}
-			isDir = func() (bool, error) { return false, nil }
+	default:
+		if err := s.noDir(ctx, name); err != nil {
+			return backends.Entry{}, s.fail(ctx, op, name, err)
 		}
 	}
-	w := &write{name: name, key: s.keys.file(name), body: body, cond: opts.If}
+	w := s.newWrite(name, opts)
+	w.body = body
 	var err error
 	if w.h, err = s.headersFor(ctx, w.key, name, opts); err != nil {
 		return backends.Entry{}, s.fail(ctx, op, name, gone(err, opts.If.Match))
@@ -82,6 +97,19 @@ func (s *Store) Put(ctx context.Context, name string, body *io.SectionReader, op
 	o := object{version: done.version, size: body.Size(), modTime: done.at, headers: w.h}
 	s.seen.put(w.key, o)
 	return o.entry(name), nil
+}
+
+// noDir returns an error if a directory has the name. Who may not list is not
+// asked for more.
+func (s *Store) noDir(ctx context.Context, name string) error {
+	is, err := s.probeDir(ctx, name)()
+	switch {
+	case is:
+		return backends.ErrIsDir
+	case err != nil && !errors.Is(s.explain(ctx, err), fs.ErrPermission):
+		return err
+	}
+	return nil
 }
 
 func (s *Store) checkPut(op, name string, cond backends.If) error {
@@ -111,49 +139,10 @@ func (s *Store) write(ctx context.Context, w *write) (written, error) {
 	if err != nil {
 		return written{}, err
 	}
-	send := s.putOnce
 	if multipart {
-		send = s.putMultipart
+		return s.putMultipart(ctx, w, native)
 	}
-	return s.settled(ctx, w, func(c *call) (written, error) { return send(ctx, c, w, native) })
-}
-
-// settled runs a write until its outcome is known, as far as looking can tell:
-// a condition that fails on an object of our own making has not failed.
-func (s *Store) settled(ctx context.Context, w *write, send func(*call) (written, error)) (written, error) {
-	if w.cond == (backends.If{}) {
-		done, err := send(s.call(ctx))
-		return done, err
-	}
-	w.op = newOperation()
-	w.h = w.h.withMeta(func(m map[string]string) { m[metaOperation] = w.op })
-	for again := false; ; again = true {
-		c := s.call(ctx)
-		done, err := send(c)
-		if err == nil {
-			s.lost.forget(w.key)
-			return done, nil
-		}
-		if !refused(err) {
-			if c.unknown {
-				s.lost.add(w.key, w.op)
-			}
-			return written{}, err
-		}
-		was, ours := s.ours(ctx, c, w)
-		switch {
-		case ours && was.op == w.op:
-			return was.written, nil
-		case ours && !again:
-			// An earlier write took effect although its answer was lost: what
-			// is there is not somebody's change.
-			w.cond = backends.If{Match: was.version}
-			continue
-		case w.cond.Absent && !missing(err):
-			return written{}, refusal(err, fs.ErrExist)
-		}
-		return written{}, refusal(err, backends.ErrChanged)
-	}
+	return s.settled(ctx, w, func(c *call) (written, error) { return s.putOnce(ctx, c, w, native) })
 }
 
 // keeps decides how w's condition is kept: by the request itself (native), or
@@ -244,45 +233,6 @@ func (s *Store) holds(ctx context.Context, key string, cond backends.If) error {
 		return backends.ErrChanged
 	}
 	return nil
-}
-
-// ownObject is an object that a condition failed on, and is ours.
-type ownObject struct {
-	written
-	op string
-}
-
-// ours looks whether the object on which w's condition failed was put by us:
-// by an attempt of this very call whose answer was lost, or by an earlier one.
-func (s *Store) ours(ctx context.Context, c *call, w *write) (ownObject, bool) {
-	if !c.unknown && !s.lost.any(w.key) {
-		return ownObject{}, false
-	}
-	o, err := s.head(ctx, w.key, "")
-	if err != nil {
-		return ownObject{}, false
-	}
-	op := o.headers.meta[metaOperation]
-	if op == "" || op != w.op && !s.lost.has(w.key, op) {
-		return ownObject{}, false
-	}
-	return ownObject{written{o.version, o.modTime}, op}, true
-}
-
-// refused reports whether a conditional request failed because of its
-// condition, as far as the error can tell. An upload that is gone was
-// completed or aborted.
-func refused(err error) bool {
-	return preconditionFailed(err) || missing(err) || code(err) == "NoSuchUpload" ||
-		status(err) == 0 && (errors.Is(err, backends.ErrChanged) || errors.Is(err, fs.ErrExist))
-}
-
-// refusal gives err, with which a condition failed, the kind that it has here.
-func refusal(err, kind error) error {
-	if status(err) == 0 {
-		return err
-	}
-	return &Error{Kind: kind, Code: code(err), Status: status(err), RequestID: requestID(err), Text: kind.Error()}
 }
 
 // conditions returns the If-Match and If-None-Match of cond.

@@ -65,7 +65,7 @@ func (s *Store) Remove(ctx context.Context, name string, cond backends.If) error
 		return err
 	}
 	if cond.Match != "" && !cond.Absent {
-		return s.fail(ctx, op, name, s.removeVersion(ctx, name, cond.Match))
+		return s.fail(ctx, op, name, s.removeVersion(ctx, name, cond.Match, nil))
 	}
 	dir := s.keys.dir(name)
 	type answer struct {
@@ -103,35 +103,52 @@ func (s *Store) Remove(ctx context.Context, name string, cond backends.If) error
 	return s.fail(ctx, op, name, err)
 }
 
-// removeVersion removes a file that has to be of version v.
-func (s *Store) removeVersion(ctx context.Context, name string, v backends.Version) error {
+// removeVersion removes a file that has to be of version v, or of the version
+// that a write of ours left whose outcome nobody knew.
+func (s *Store) removeVersion(ctx context.Context, name string, v backends.Version, earlier []string) error {
 	key := s.keys.file(name)
 	native, err := s.honours(ctx, condDelete)
 	if err != nil {
 		return err
 	}
-	match := v
 	if !native {
 		s.notHonoured(condDelete)
-		match = ""
 	}
 	keep := s.keepParent(ctx, name)
-	if !native || !s.lean {
-		// A conditional DELETE of what is gone is 204: only looking tells.
-		if err := s.holds(ctx, key, backends.If{Match: v}); err != nil {
-			return err
+	err = s.deleteVersion(ctx, key, v, native)
+	if err != nil && refused(err) && (len(earlier) > 0 || s.lost.any(key)) {
+		o, herr := s.head(ctx, key, "")
+		if herr == nil && o.version != v && s.mine(key, o.headers.meta[metaOperation], earlier) {
+			err = s.deleteVersion(ctx, key, o.version, native)
 		}
 	}
-	err = s.deleteKey(ctx, key, match)
 	if err == nil {
 		keep()
-		return nil
 	}
 	return gone(err, v)
 }
 
+// deleteVersion removes version v of the object at key. Unless the Store is
+// lean, an object that is gone already is ErrChanged: a conditional DELETE of
+// what is gone is 204, so only looking tells.
+func (s *Store) deleteVersion(ctx context.Context, key string, v backends.Version, native bool) error {
+	if !native || !s.lean {
+		_, err := s.head(ctx, key, v)
+		switch {
+		case missing(err) && s.lean:
+			return nil
+		case err != nil:
+			return gone(err, v)
+		}
+	}
+	if !native {
+		v = ""
+	}
+	return s.deleteKey(ctx, key, v)
+}
+
 // deleteKey removes the object at key, of version match unless that is "".
-// That it is gone after an attempt whose answer was lost is success.
+// That it is gone is success if that may have been us, and for a lean Store.
 func (s *Store) deleteKey(ctx context.Context, key string, match backends.Version) error {
 	in := &s3.DeleteObjectInput{Bucket: s.bucket(), Key: &key, RequestPayer: s.payer()}
 	if match != "" {
@@ -140,15 +157,18 @@ func (s *Store) deleteKey(ctx context.Context, key string, match backends.Versio
 	c := s.call(ctx)
 	_, err := s.api.DeleteObject(ctx, in, c.use)
 	s.seen.forget(key)
-	if err == nil || missing(err) && c.unknown {
-		s.lost.forget(key)
-		return nil
-	}
-	if preconditionFailed(err) && c.unknown {
-		// Some servers answer 412 where there is no object.
-		if _, herr := s.head(ctx, key, ""); missing(herr) {
-			return nil
+	if err != nil && (c.unknown || s.lean) {
+		if preconditionFailed(err) {
+			// Some servers answer 412 where there is no object.
+			if _, herr := s.head(ctx, key, ""); missing(herr) {
+				err = nil
+			}
+		} else if missing(err) {
+			err = nil
 		}
+	}
+	if err == nil {
+		s.lost.forget(key)
 	}
 	return err
 }

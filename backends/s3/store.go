@@ -38,6 +38,7 @@ var (
 	_ backends.Walker          = (*Store)(nil)
 	_ backends.Copier          = (*Store)(nil)
 	_ backends.ManyRemover     = (*Store)(nil)
+	_ backends.Uploader        = (*Store)(nil)
 	_ backends.FeatureReporter = (*Store)(nil)
 	_ backends.Identifier      = (*Store)(nil)
 	_ backends.Closer          = (*Store)(nil)
@@ -47,17 +48,21 @@ var (
 )
 
 // CheckName implements [backends.NameChecker].
-func (s *Store) CheckName(name string) error { return s.keys.checkNew("create", name) }
+func (s *Store) CheckName(name string) error {
+	return keyspace{prefix: s.keys.prefix}.checkNew("create", name)
+}
 
 // Lean returns the same Store for a caller who knows the name space, such as
 // the cache: Open, Put, Copy and Mkdir don't ask whether a directory has the
 // name, and Remove and RemoveMany don't ask whether a version is still there
 // before its conditional DELETE, nor keep the parent directory alive with a
 // marker. The caller does that where it is needed (with Mkdir), so that a
-// create, a rewrite and a removal are one request each.
+// create, a rewrite and a removal are one request each. A file that is gone
+// counts as removed. Files whose names begin with [backends.RecordPrefix] are
+// listed, and can be read, written and removed.
 func (s *Store) Lean() backends.Store {
 	l := *s
-	l.lean = true
+	l.lean, l.keys.records = true, true
 	return &l
 }
 
