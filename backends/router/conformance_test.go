@@ -160,7 +160,8 @@ func (b belowStore) Copy(ctx context.Context, from string, src backends.If, to s
 func (b belowStore) RemoveMany(ctx context.Context, rs []backends.Removal) []error {
 	in := make([]backends.Removal, len(rs))
 	for i, r := range rs {
-		in[i] = backends.Removal{Name: b.in(r.Name), If: r.If}
+		r.Name = b.in(r.Name)
+		in[i] = r
 	}
 	return b.rt.RemoveMany(ctx, in)
 }
