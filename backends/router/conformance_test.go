@@ -50,6 +50,7 @@ type below struct {
 	backends.Mknoder
 	backends.Xattrer
 	backends.DirSyncer
+	backends.RangeCopier
 	root backends.Node
 }
 
@@ -60,7 +61,7 @@ func within(t *testing.T, f backends.FileSystem, dir string) backends.FileSystem
 		return f
 	}
 	return below{
-		f, f.(backends.Symlinker), f.(backends.Linker), f.(backends.Mknoder), f.(backends.Xattrer), f.(backends.DirSyncer),
+		f, f.(backends.Symlinker), f.(backends.Linker), f.(backends.Mknoder), f.(backends.Xattrer), f.(backends.DirSyncer), f.(backends.RangeCopier),
 		walkTo(t, f, strings.Split(dir, "/")...),
 	}
 }
