@@ -163,8 +163,14 @@ const createExclusive = os.O_WRONLY | os.O_CREATE | os.O_EXCL
 // file to another without moving the bytes through the caller.
 type RangeCopier interface {
 	// CopyRange is copy_file_range(2): it copies up to n bytes and returns how
-	// many. Files of others are [errors.ErrUnsupported], upon which the kernel
-	// copies by itself.
+	// many, 0 if src ends before srcOff. src is open for reading and dst for
+	// writing. Files that this file system has not opened are
+	// [errors.ErrUnsupported], upon which the kernel copies by itself; it
+	// drops the pages that it holds of the range afterwards.
+	//
+	// Of a file whose [Descriptor] was given out the kernel reads and writes
+	// the host file and nothing else: what it wrote there has to be in the
+	// copy, and what is copied to it has to be there.
 	CopyRange(ctx context.Context, src File, srcOff int64, dst File, dstOff, n int64) (int64, error)
 }
 

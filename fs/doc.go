@@ -22,6 +22,10 @@
 // # What is refused for good
 //
 // statx(2) beyond stat(2) and O_TMPFILE have no counterpart in the contract,
-// for no file system. Copying between descriptors (copy_file_range) is
-// answered with EOPNOTSUPP, which makes the kernel copy by itself.
+// for no file system.
+//
+// # Copying between descriptors
+//
+// copy_file_range(2) is CopyRange of the file system where both files are its
+// own and it has one; else EOPNOTSUPP, which makes the kernel copy by itself.
 package fs

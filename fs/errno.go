@@ -63,11 +63,11 @@ var generalErrnos = []struct {
 // opName names an operation in the log, and decides what unsupported means.
 type opName string
 
-// unsupported is EXDEV for what joins two names or files, because every
-// program then copies, and EOPNOTSUPP otherwise.
+// unsupported is EXDEV for what joins two names, because every program then
+// copies, and EOPNOTSUPP otherwise.
 func (op opName) unsupported() syscall.Errno {
 	switch op {
-	case "rename", "link", "copy_file_range":
+	case "rename", "link":
 		return syscall.EXDEV
 	}
 	return syscall.EOPNOTSUPP

@@ -104,7 +104,7 @@ func TestErrnoOfOtherErrors(t *testing.T) {
 		{"read", iofs.ErrClosed, syscall.EBADF, true},
 		{"rename", errors.ErrUnsupported, syscall.EXDEV, true},
 		{"link", errors.ErrUnsupported, syscall.EXDEV, true},
-		{"copy_file_range", errors.ErrUnsupported, syscall.EXDEV, true},
+		{"copy_file_range", errors.ErrUnsupported, syscall.EOPNOTSUPP, true},
 		{"setxattr", errors.ErrUnsupported, syscall.EOPNOTSUPP, true},
 		{"fallocate", syscall.ENOSYS, syscall.EOPNOTSUPP, true},
 		{"fsync", &os.SyscallError{Syscall: "fsync", Err: syscall.ENOSYS}, syscall.EOPNOTSUPP, true},

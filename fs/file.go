@@ -19,14 +19,13 @@ type fileHandle struct {
 }
 
 var (
-	_ gofs.NodeOpener         = (*inode)(nil)
-	_ gofs.NodeCopyFileRanger = (*inode)(nil)
-	_ gofs.FileReader         = (*fileHandle)(nil)
-	_ gofs.FileWriter         = (*fileHandle)(nil)
-	_ gofs.FileFlusher        = (*fileHandle)(nil)
-	_ gofs.FileReleaser       = (*fileHandle)(nil)
-	_ gofs.FileAllocater      = (*fileHandle)(nil)
-	_ gofs.FileLseeker        = (*fileHandle)(nil)
+	_ gofs.NodeOpener    = (*inode)(nil)
+	_ gofs.FileReader    = (*fileHandle)(nil)
+	_ gofs.FileWriter    = (*fileHandle)(nil)
+	_ gofs.FileFlusher   = (*fileHandle)(nil)
+	_ gofs.FileReleaser  = (*fileHandle)(nil)
+	_ gofs.FileAllocater = (*fileHandle)(nil)
+	_ gofs.FileLseeker   = (*fileHandle)(nil)
 )
 
 // openFlags returns those of the kernel's open flags that a file system sees.
@@ -160,10 +159,4 @@ func (h *fileHandle) seek(c *opContext, off int64, whence uint32) (int64, error)
 		return off, nil
 	}
 	return a.Size, nil
-}
-
-// CopyFileRange implements [gofs.NodeCopyFileRanger]: the contract has no
-// operation on two open files, so the kernel is told to copy by itself.
-func (n *inode) CopyFileRange(context.Context, gofs.FileHandle, uint64, *gofs.Inode, gofs.FileHandle, uint64, uint64, uint64) (uint32, syscall.Errno) {
-	return 0, syscall.EOPNOTSUPP
 }

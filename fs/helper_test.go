@@ -31,6 +31,7 @@ var helpers = map[string]func(args []string) error{
 	"append": helpAppend,
 	"mmap":   helpMmap,
 	"lock":   helpLock,
+	"copy":   helpCopy,
 	"hold":   helpHold,
 	"mkdir":  func(a []string) error { return os.Mkdir(a[0], 0o755) },
 }
@@ -198,6 +199,37 @@ func helpLock(a []string) error {
 	}
 	fmt.Println(err)
 	return nil
+}
+
+// helpCopy copies a file with copy_file_range(2), after it has changed the
+// source through a mapping that nobody has synced.
+func helpCopy(a []string) error {
+	src, err := os.OpenFile(a[0], os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	st, err := src.Stat()
+	if err != nil {
+		return err
+	}
+	p, err := unix.Mmap(int(src.Fd()), 0, int(st.Size()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return err
+	}
+	copy(p[10:], a[2])
+	dst, err := os.OpenFile(a[1], os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	for left := int(st.Size()); left > 0; {
+		n, err := unix.CopyFileRange(int(src.Fd()), nil, int(dst.Fd()), nil, left, 0)
+		if err != nil || n == 0 {
+			return fmt.Errorf("copy_file_range with %d bytes to go: %d, %w", left, n, err)
+		}
+		left -= n
+	}
+	return errors.Join(unix.Munmap(p), dst.Close())
 }
 
 // helpHold keeps a file open until it is killed.

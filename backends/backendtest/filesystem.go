@@ -46,6 +46,7 @@ func fileSystemUnits() []unit[*fsEnv] {
 		fsLinkUnits,
 		fsXattrUnits,
 		fsOptionalFileUnits,
+		fsCopyRangeUnits,
 		fsRaceUnits,
 		fsModelUnits,
 	)

@@ -43,11 +43,15 @@ func refusesChanges(e *storeEnv, r backends.Store) {
 		"Rename":      backends.Rename(e.ctx, r, "f", backends.If{}, "new", backends.If{}),
 		"Rename dir":  backends.Rename(e.ctx, r, "d", backends.If{}, "newdir", backends.If{}),
 		"RemoveMany":  backends.RemoveMany(e.ctx, r, []backends.Removal{{Name: "f"}})[0],
+		"Remove dir":  backends.RemoveMany(e.ctx, r, []backends.Removal{{Name: "d", Dir: true}})[0],
 		"SetAttr":     backends.SetAttr(e.ctx, r, "f", backends.AttrChange{Set: backends.SetMode, Mode: 0o600}),
 		"Symlink":     backends.Symlink(e.ctx, r, "f", "new"),
 		"Remove root": r.Remove(e.ctx, ".", backends.If{}),
 	} {
 		e.wantErr(err, backends.ErrReadOnly, "%s", op)
+	}
+	if _, err := backends.BeginUpload(e.ctx, r, "f", backends.PutOptions{}); !errors.Is(err, errors.ErrUnsupported) {
+		e.wantErr(err, backends.ErrReadOnly, "BeginUpload")
 	}
 	e.wantList(".", "d/", "f")
 	e.wantContent("f", "content")
@@ -160,6 +164,10 @@ func (s splitStore) SetAttr(ctx context.Context, name string, c backends.AttrCha
 
 func (s splitStore) Rename(ctx context.Context, from string, src backends.If, to string, cond backends.If) error {
 	return backends.Rename(ctx, s.Store, from, src, to, cond)
+}
+
+func (s splitStore) RemoveMany(ctx context.Context, rs []backends.Removal) []error {
+	return backends.RemoveMany(ctx, s.Store, rs)
 }
 
 func (s splitStore) Usage(ctx context.Context) (backends.Usage, error) {

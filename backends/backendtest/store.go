@@ -40,6 +40,8 @@ func storeUnits() []unit[*storeEnv] {
 		nameUnits(),
 		storeContextUnits,
 		storeCapabilityUnits,
+		storeOperationUnits,
+		storeUploadUnits,
 		storeRenameUnits,
 	)
 }

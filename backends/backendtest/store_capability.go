@@ -158,6 +158,42 @@ var storeCapabilityUnits = []unit[*storeEnv]{
 		e.wantContent("a", "two")
 		e.wantGone("b")
 	}},
+	{"RemoveMany/Dirs", func(e *storeEnv) {
+		e.mkdir("empty")
+		e.mkdir("a/b/c")
+		e.put("a/f", "x")
+		e.put("stays/f", "x")
+		rs := []backends.Removal{
+			{Name: "a", Dir: true}, {Name: "empty", Dir: true}, {Name: "a/b", Dir: true}, {Name: "a/f"}, {Name: "a/b/c", Dir: true},
+		}
+		for i, err := range backends.RemoveMany(e.ctx, e.s, rs) {
+			if err != nil {
+				e.Errorf("removal of %q: %v", rs[i].Name, err)
+			}
+		}
+		e.wantList(".", "stays/")
+		errs := backends.RemoveMany(e.ctx, e.s, []backends.Removal{{Name: "stays", Dir: true}, {Name: ".", Dir: true}})
+		e.wantErr(errs[0], backends.ErrNotEmpty, "RemoveMany of a directory with something in it")
+		e.wantErr(errs[1], backends.ErrBusy, "RemoveMany of the root")
+		e.wantList("stays", "f")
+	}},
+	{"RemoveMany/LeanDirs", func(e *storeEnv) {
+		lean := backends.LeanStore(e.s)
+		e.mkdir("a/b/c")
+		e.put("a/f", "x")
+		e.put("d/f", "x")
+		rs := []backends.Removal{
+			{Name: "a", Dir: true}, {Name: "a/b", Dir: true}, {Name: "a/f"}, {Name: "a/b/c", Dir: true}, {Name: "d/f"},
+		}
+		for i, err := range backends.RemoveMany(e.ctx, lean, rs) {
+			if err != nil && !errors.Is(err, errNotExist) {
+				e.Errorf("removal of %q: %v", rs[i].Name, err)
+			}
+		}
+		for _, name := range []string{"a", "a/b", "a/b/c", "a/f", "d/f"} {
+			e.wantGone(name)
+		}
+	}},
 	{"SetAttr/Mode", func(e *storeEnv) {
 		e.put("f", "x")
 		e.setAttr("f", backends.AttrChange{Set: backends.SetMode, Mode: 0o600})

@@ -1,6 +1,7 @@
 package backendtest
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/agentfs/agentfs/backends"
@@ -47,7 +48,7 @@ var invalidNames = []string{
 }
 
 func nameUnits() []unit[*storeEnv] {
-	units := []unit[*storeEnv]{{"Names/Invalid", testInvalidNames}}
+	units := []unit[*storeEnv]{{"Names/Invalid", testInvalidNames}, {"Names/Records", testRecords}}
 	for _, n := range validNames {
 		units = append(units, unit[*storeEnv]{"Names/" + n.test, func(e *storeEnv) {
 			e.testName(n.name, n.must, n.perhaps)
@@ -74,6 +75,31 @@ func testInvalidNames(e *storeEnv) {
 		}
 	}
 	e.wantList(".", "f")
+}
+
+// testRecords makes sure that the lean form takes the cache's records as it
+// does any file.
+func testRecords(e *storeEnv) {
+	lean := &storeEnv{T: e.T, ctx: e.ctx, s: backends.LeanStore(e.s)}
+	for _, dir := range []string{"", "d/"} {
+		name := dir + backends.RecordPrefix + "-1"
+		v := lean.putWith(name, "record", backends.PutOptions{If: backends.If{Absent: true}}).Version
+		lean.wantContent(name, "record")
+		if got := lean.stat(name).Version; got != v {
+			e.Errorf("Stat of a record has version %q, want %q", got, v)
+		}
+		if !slices.Contains(lean.walk(".", ""), name) {
+			e.Errorf("Walk has no %q", name)
+		}
+	}
+	lean.wantList(".", backends.RecordPrefix+"-1", "d/")
+	lean.wantList("d", backends.RecordPrefix+"-1")
+	lean.remove(backends.RecordPrefix + "-1")
+	if err := backends.RemoveMany(e.ctx, lean.s, []backends.Removal{{Name: "d/" + backends.RecordPrefix + "-1"}})[0]; err != nil {
+		e.Fatal(err)
+	}
+	lean.wantGone(backends.RecordPrefix + "-1")
+	lean.wantGone("d/" + backends.RecordPrefix + "-1")
 }
 
 // testName puts a file and a directory under name and looks for exactly that

@@ -31,7 +31,7 @@ func openLocal(t *testing.T) *local.Store {
 
 func openMemory(t *testing.T) *memory.Store {
 	t.Helper()
-	s, err := memory.New(memory.Config{NoTmpfs: true})
+	s, err := memory.New(memory.Config{NoTmpfs: true, MinPart: 100, GoodPart: 200})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,8 @@ func TestFileSystem(t *testing.T) {
 type bare struct{ backends.Store }
 
 func TestStoreWithoutCapabilities(t *testing.T) {
-	backendtest.Store(t, func(t *testing.T) backends.Store { return faulty.Store(bare{openMemory(t)}) })
+	backendtest.Store(t, func(t *testing.T) backends.Store { return faulty.Store(bare{openMemory(t)}) },
+		backendtest.Exception{Test: "Operation/RemoveMany", Reason: "the fall-back removes by name and version only"})
 }
 
 func put(ctx context.Context, s backends.Store, name, content string) error {
@@ -220,6 +221,55 @@ type many struct {
 func (m *many) RemoveMany(ctx context.Context, rs []backends.Removal) []error {
 	m.requests++
 	return backends.RemoveMany(ctx, m.Store, rs)
+}
+
+// Every step of an upload can fail, and can be done without an answer.
+func TestUploadFaults(t *testing.T) {
+	s := faulty.Store(openMemory(t))
+	ctx := t.Context()
+	if err := put(ctx, s, "from", "0123456789"); err != nil {
+		t.Fatal(err)
+	}
+	body := io.NewSectionReader(strings.NewReader("content"), 0, 7)
+	for what, effect := range map[string]faulty.Effect{"fail": faulty.Fail(errNet), "lost": faulty.LostAnswer(errNet)} {
+		u, err := s.BeginUpload(ctx, "f", backends.PutOptions{Operation: what})
+		if err != nil {
+			t.Fatal(err)
+		}
+		part, err := u.Put(ctx, 1, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts := []backends.Part{part}
+		s.SetRules(faulty.On(faulty.And(faulty.Mutating(), faulty.OnName("f")), effect))
+		_, beginErr := s.BeginUpload(ctx, "f", backends.PutOptions{})
+		_, putErr := u.Put(ctx, 2, body)
+		_, copyErr := u.Copy(ctx, 3, "from", backends.If{}, backends.Range{})
+		_, completeErr := u.Complete(ctx, parts)
+		for op, err := range map[string]error{"BeginUpload": beginErr, "UploadPart": putErr, "UploadCopy": copyErr, "Complete": completeErr, "Abort": u.Abort(ctx)} {
+			if !errors.Is(err, errNet) {
+				t.Errorf("%s: %s: %v", what, op, err)
+			}
+			if s.Calls(op) == 0 {
+				t.Errorf("%s was not counted", op)
+			}
+		}
+		s.SetRules()
+		if _, err := u.Complete(ctx, parts); err != nil {
+			t.Errorf("%s: Complete again: %v", what, err)
+		}
+		if got := content(t, s, "f"); got != "content" {
+			t.Errorf("%s: the content is %q", what, got)
+		}
+	}
+	u, err := s.BeginUpload(ctx, "f", backends.PutOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetRules(faulty.On(faulty.OnOp("UploadPart"), faulty.CutBody(3)))
+	if _, err := u.Put(ctx, 1, body); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("a part with a cut body: %v", err)
+	}
 }
 
 func TestPredicates(t *testing.T) {

@@ -21,10 +21,11 @@ var (
 	_ backends.Xattrer        = (*Files)(nil)
 	_ backends.DirSyncer      = (*Files)(nil)
 	_ backends.ChangeNotifier = (*Files)(nil)
+	_ backends.RangeCopier    = (*Files)(nil)
 )
 
 // FileSystem returns f with faults. Calls of open files ("ReadAt", "WriteAt",
-// "Flush", "Sync", "Close", "Allocate") have the name under which the file was
+// "Flush", "Sync", "Close", "Allocate", "CopyRange") have the name under which the file was
 // created, or none if it was opened by its node.
 func FileSystem(f backends.FileSystem, rules ...Rule) *Files {
 	w := &Files{fs: f}
@@ -210,6 +211,21 @@ func (w *Files) RemoveXattr(ctx context.Context, n backends.Node, name string) e
 
 func (w *Files) SyncDir(ctx context.Context, dir backends.Node) error {
 	return w.call(ctx, "SyncDir", "", func() error { return backends.SyncDirAt(ctx, w.fs, dir) })
+}
+
+// CopyRange has the name of the file that is written.
+func (w *Files) CopyRange(ctx context.Context, src backends.File, srcOff int64, dst backends.File, dstOff, n int64) (copied int64, err error) {
+	from, ok1 := src.(*file)
+	to, ok2 := dst.(*file)
+	c, ok3 := w.fs.(backends.RangeCopier)
+	if !ok1 || !ok2 || !ok3 || from.w != w || to.w != w {
+		return 0, errors.ErrUnsupported
+	}
+	err = w.call(ctx, "CopyRange", to.name, func() (err error) {
+		copied, err = c.CopyRange(ctx, from.File, srcOff, to.File, dstOff, n)
+		return err
+	})
+	return copied, err
 }
 
 // OnChange is handed on.

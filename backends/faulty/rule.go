@@ -22,7 +22,8 @@ import (
 
 // Call is one call of a wrapped method.
 type Call struct {
-	// Op is the method's name: "Put", "Lookup", "WriteAt".
+	// Op is the method's name: "Put", "Lookup", "WriteAt"; Put and Copy of an
+	// upload are "UploadPart" and "UploadCopy".
 	Op string
 	// Name is what the call names: a store's name, the name in a directory,
 	// of a rename or copy the source. Empty where there is none.
@@ -44,7 +45,8 @@ func OnOp(ops ...string) Predicate {
 // mutating are the methods of both depths that change something.
 var mutating = []string{
 	"Put", "Mkdir", "Remove", "Copy", "Rename", "RemoveMany", "SetAttr", "Symlink",
-	"Create", "Unlink", "Rmdir", "Link", "Mknod", "SetXattr", "RemoveXattr", "WriteAt", "Allocate", "Flush", "Sync",
+	"BeginUpload", "UploadPart", "UploadCopy", "Complete", "Abort",
+	"Create", "Unlink", "Rmdir", "Link", "Mknod", "SetXattr", "RemoveXattr", "WriteAt", "Allocate", "CopyRange", "Flush", "Sync",
 }
 
 // Mutating selects calls of methods that change something.
@@ -123,8 +125,8 @@ func Delay(d time.Duration) Effect { return Effect{delay: d} }
 
 // CutBody cuts what the call transfers: an Open gives a reader that fails with
 // [io.ErrUnexpectedEOF] after n bytes, a listing fails so after n entries, and
-// a Put gets a body that can't be read beyond n bytes. Other calls are not
-// changed.
+// a Put or UploadPart gets a body that can't be read beyond n bytes. Other
+// calls are not changed.
 func CutBody(n int64) Effect { return Effect{cut: true, after: n} }
 
 // LostAnswer lets the call be made, and if it succeeds, answers err: the
@@ -257,6 +259,14 @@ func (r *cutReader) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p[:min(int64(len(p)), r.left)])
 	r.left -= int64(n)
 	return n, err
+}
+
+// body returns what is put in the place of body.
+func (f fate) body(body *io.SectionReader) *io.SectionReader {
+	if f.cut >= 0 && f.cut < body.Size() {
+		return io.NewSectionReader(cutBody{body, f.cut}, 0, body.Size())
+	}
+	return body
 }
 
 // cutBody can't be read beyond after bytes.

@@ -26,6 +26,7 @@ var (
 	_ backends.ManyRemover     = (*Faulty)(nil)
 	_ backends.AttrSetter      = (*Faulty)(nil)
 	_ backends.StoreSymlinker  = (*Faulty)(nil)
+	_ backends.Uploader        = (*Faulty)(nil)
 	_ backends.UsageReporter   = (*Faulty)(nil)
 	_ backends.FeatureReporter = (*Faulty)(nil)
 	_ backends.Identifier      = (*Faulty)(nil)
@@ -106,10 +107,7 @@ func (w *Faulty) Put(ctx context.Context, name string, body *io.SectionReader, o
 	if err != nil {
 		return backends.Entry{}, err
 	}
-	if f.cut >= 0 && f.cut < body.Size() {
-		body = io.NewSectionReader(cutBody{body, f.cut}, 0, body.Size())
-	}
-	e, err := w.s.Put(ctx, name, body, opts)
+	e, err := w.s.Put(ctx, name, f.body(body), opts)
 	if err = f.end(err); err != nil {
 		return backends.Entry{}, err
 	}

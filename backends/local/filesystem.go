@@ -23,12 +23,13 @@ type FileSystem struct {
 }
 
 var (
-	_ backends.FileSystem = (*FileSystem)(nil)
-	_ backends.Symlinker  = (*FileSystem)(nil)
-	_ backends.Linker     = (*FileSystem)(nil)
-	_ backends.Mknoder    = (*FileSystem)(nil)
-	_ backends.Xattrer    = (*FileSystem)(nil)
-	_ backends.DirSyncer  = (*FileSystem)(nil)
+	_ backends.FileSystem  = (*FileSystem)(nil)
+	_ backends.Symlinker   = (*FileSystem)(nil)
+	_ backends.Linker      = (*FileSystem)(nil)
+	_ backends.Mknoder     = (*FileSystem)(nil)
+	_ backends.Xattrer     = (*FileSystem)(nil)
+	_ backends.DirSyncer   = (*FileSystem)(nil)
+	_ backends.RangeCopier = (*FileSystem)(nil)
 )
 
 // validity is how long the kernel may believe what the host said: others

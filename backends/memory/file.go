@@ -49,6 +49,11 @@ type file struct {
 	noName  bool // the last name is gone
 	freed   bool // the body is gone
 
+	// op is the operation whose Put made the content, as long as changes is
+	// opAt.
+	op   string
+	opAt uint64
+
 	changes atomic.Uint64 // counts changes of the content that pass through us
 }
 

@@ -31,6 +31,10 @@ type Config struct {
 	Mode     fs.FileMode
 	// NoTmpfs keeps contents in the process even if a tmpfs could be had.
 	NoTmpfs bool
+	// MinPart and GoodPart are what the store says of the parts of uploads, in
+	// bytes: the least size of all but the last, 5 MiB by default, and the size
+	// that is worth while, 8 MiB by default.
+	MinPart, GoodPart int64
 }
 
 // bytesPerNode is what a node is counted for against the limit on the number
@@ -46,6 +50,7 @@ type Store struct {
 	size     int64
 	maxNodes int64
 	extra    atomic.Int64 // bytes in extended attributes and link targets
+	uploads  *uploads
 
 	notifyMu sync.Mutex
 	notify   func(parent backends.Node, name string)
@@ -56,6 +61,8 @@ var (
 	_ backends.Filer          = (*Store)(nil)
 	_ backends.Closer         = (*Store)(nil)
 	_ backends.Renamer        = (*Store)(nil)
+	_ backends.ManyRemover    = (*Store)(nil)
+	_ backends.Uploader       = (*Store)(nil)
 	_ backends.AttrSetter     = (*Store)(nil)
 	_ backends.StoreSymlinker = (*Store)(nil)
 	_ backends.UsageReporter  = (*Store)(nil)
@@ -87,7 +94,7 @@ func New(c Config) (*Store, error) {
 	if c.Mode == 0 {
 		c.Mode = 0o755
 	}
-	s := &Store{size: c.Size, maxNodes: max(c.Size/bytesPerNode, 64)}
+	s := &Store{size: c.Size, maxNodes: max(c.Size/bytesPerNode, 64), uploads: newUploads(c)}
 	if !c.NoTmpfs {
 		// Any error here means that this process may not; the arena is as
 		// right, only slower.

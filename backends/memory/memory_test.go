@@ -31,6 +31,7 @@ func open(t *testing.T, c memory.Config) *memory.Store {
 func TestStore(t *testing.T) {
 	for name, c := range kinds {
 		t.Run(name, func(t *testing.T) {
+			c.MinPart, c.GoodPart = 1000, 2000
 			backendtest.Store(t, func(t *testing.T) backends.Store { return open(t, c) })
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"slices"
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/tree"
@@ -27,11 +28,15 @@ func (s *Store) Put(ctx context.Context, name string, content *io.SectionReader,
 		f.unlinked()
 		return fail(err)
 	}
-	if err := s.place(ctx, name, n, f, opts); err != nil {
+	f.op, f.opAt = opts.Operation, f.changes.Load()
+	placed, err := s.place(ctx, name, n, opts)
+	if placed != n {
 		f.unlinked()
+	}
+	if err != nil {
 		return fail(err)
 	}
-	return s.entry(n, name), nil
+	return s.entry(placed, name), nil
 }
 
 // fillFrom writes all of content into a new file.
@@ -60,8 +65,52 @@ func (f *file) fillFrom(ctx context.Context, n *tree.Node, content *io.SectionRe
 	return nil
 }
 
-// place puts the finished node n under name if the precondition holds.
-func (s *Store) place(ctx context.Context, name string, n *tree.Node, f *file, opts backends.PutOptions) error {
+// place puts the finished node n under name if the precondition holds, and
+// returns the node that has the name then: n, or one that an earlier attempt
+// of the same operation has put.
+func (s *Store) place(ctx context.Context, name string, n *tree.Node, opts backends.PutOptions) (*tree.Node, error) {
+	for {
+		err := s.placeIf(ctx, name, n, opts)
+		if err == nil {
+			return n, nil
+		}
+		if !errors.Is(err, backends.ErrChanged) && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		now, version, op := s.written(name)
+		switch {
+		case op != "" && op == opts.Operation:
+			return now, nil
+		case op != "" && slices.Contains(opts.Earlier, op) && version != opts.If.Match:
+			opts.If = backends.If{Match: version}
+		default:
+			return nil, err
+		}
+	}
+}
+
+// written returns the file that has the name, its version, and the operation
+// that wrote that; "" if there is no such.
+func (s *Store) written(name string) (*tree.Node, backends.Version, string) {
+	n, err := s.find("put", name)
+	if err != nil {
+		return nil, "", ""
+	}
+	f, ok := n.Data.(*file)
+	if !ok {
+		return nil, "", ""
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sync(n)
+	if f.op == "" || f.changes.Load() != f.opAt {
+		return nil, "", ""
+	}
+	return n, f.versionLocked(n), f.op
+}
+
+// placeIf puts n under name if opts.If holds.
+func (s *Store) placeIf(ctx context.Context, name string, n *tree.Node, opts backends.PutOptions) error {
 	for {
 		// Nothing may come into being for a put that can't happen.
 		if old, err := s.find("put", name); err != nil && opts.If.Match != "" {

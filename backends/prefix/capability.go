@@ -53,7 +53,8 @@ func (p *store) RemoveMany(ctx context.Context, rs []backends.Removal) []error {
 			errs[i] = err
 			continue
 		}
-		outer = append(outer, backends.Removal{Name: name, If: r.If})
+		r.Name = name
+		outer = append(outer, r)
 		index = append(index, i)
 	}
 	for i, err := range backends.RemoveMany(ctx, p.s, outer) {

@@ -47,6 +47,7 @@ var (
 	_ backends.Xattrer        = (*fileSystem)(nil)
 	_ backends.DirSyncer      = (*fileSystem)(nil)
 	_ backends.ChangeNotifier = (*fileSystem)(nil)
+	_ backends.RangeCopier    = (*fileSystem)(nil)
 )
 
 func (p *fileSystem) Root() backends.Node { return p.root }
@@ -92,6 +93,10 @@ func (p *fileSystem) RemoveXattr(ctx context.Context, n backends.Node, name stri
 
 func (p *fileSystem) SyncDir(ctx context.Context, dir backends.Node) error {
 	return backends.SyncDirAt(ctx, p.FileSystem, dir)
+}
+
+func (p *fileSystem) CopyRange(ctx context.Context, src backends.File, srcOff int64, dst backends.File, dstOff, n int64) (int64, error) {
+	return backends.CopyRangeAt(ctx, p.FileSystem, src, srcOff, dst, dstOff, n)
 }
 
 func (p *fileSystem) OnChange(changed func(parent backends.Node, name string)) {

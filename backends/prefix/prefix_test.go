@@ -60,6 +60,28 @@ func TestStore(t *testing.T) {
 			t.Fatal(err)
 		}
 		return p
+	}, backendtest.Exception{Test: "Operation", Reason: "a host file has no place for what made it"})
+}
+
+// What can be done with memory can be done below a directory of it.
+func TestStoreOfMemory(t *testing.T) {
+	backendtest.Store(t, func(t *testing.T) backends.Store {
+		s, err := memory.New(memory.Config{NoTmpfs: true, MinPart: 100, GoodPart: 200})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		if err := s.Mkdir(t.Context(), "a/b", backends.AttrChange{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.BeginUpload(t.Context(), "a/beside", backends.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		p, err := prefix.Store(s, "a/b")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
 	})
 }
 

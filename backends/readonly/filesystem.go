@@ -25,6 +25,7 @@ var (
 	_ backends.Xattrer        = (*fileSystem)(nil)
 	_ backends.DirSyncer      = (*fileSystem)(nil)
 	_ backends.ChangeNotifier = (*fileSystem)(nil)
+	_ backends.RangeCopier    = (*fileSystem)(nil)
 )
 
 // changes reports whether opening with flags is or allows a change.
@@ -115,6 +116,15 @@ func (r *fileSystem) RemoveXattr(_ context.Context, _ backends.Node, name string
 
 func (r *fileSystem) SyncDir(ctx context.Context, dir backends.Node) error {
 	return backends.SyncDirAt(ctx, r.FileSystem, dir)
+}
+
+// CopyRange refuses what would be written here; files of others are not its
+// business.
+func (r *fileSystem) CopyRange(_ context.Context, _ backends.File, _ int64, dst backends.File, _, _ int64) (int64, error) {
+	if _, ours := dst.(*file); ours {
+		return 0, refuse("copy_file_range", "")
+	}
+	return 0, errors.ErrUnsupported
 }
 
 func (r *fileSystem) OnChange(changed func(parent backends.Node, name string)) {

@@ -34,6 +34,7 @@ var (
 	_ backends.ManyRemover     = (*store)(nil)
 	_ backends.AttrSetter      = (*store)(nil)
 	_ backends.StoreSymlinker  = (*store)(nil)
+	_ backends.Uploader        = (*store)(nil)
 	_ backends.UsageReporter   = (*store)(nil)
 	_ backends.FeatureReporter = (*store)(nil)
 	_ backends.Identifier      = (*store)(nil)

@@ -50,6 +50,7 @@ type below struct {
 	backends.Mknoder
 	backends.Xattrer
 	backends.DirSyncer
+	backends.RangeCopier
 	root backends.Node
 }
 
@@ -60,7 +61,7 @@ func within(t *testing.T, f backends.FileSystem, dir string) backends.FileSystem
 		return f
 	}
 	return below{
-		f, f.(backends.Symlinker), f.(backends.Linker), f.(backends.Mknoder), f.(backends.Xattrer), f.(backends.DirSyncer),
+		f, f.(backends.Symlinker), f.(backends.Linker), f.(backends.Mknoder), f.(backends.Xattrer), f.(backends.DirSyncer), f.(backends.RangeCopier),
 		walkTo(t, f, strings.Split(dir, "/")...),
 	}
 }
@@ -160,7 +161,8 @@ func (b belowStore) Copy(ctx context.Context, from string, src backends.If, to s
 func (b belowStore) RemoveMany(ctx context.Context, rs []backends.Removal) []error {
 	in := make([]backends.Removal, len(rs))
 	for i, r := range rs {
-		in[i] = backends.Removal{Name: b.in(r.Name), If: r.If}
+		r.Name = b.in(r.Name)
+		in[i] = r
 	}
 	return b.rt.RemoveMany(ctx, in)
 }

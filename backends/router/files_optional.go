@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 
 	"github.com/agentfs/agentfs/backends"
@@ -11,6 +12,7 @@ var (
 	_ backends.Xattrer        = (*files)(nil)
 	_ backends.DirSyncer      = (*files)(nil)
 	_ backends.ChangeNotifier = (*files)(nil)
+	_ backends.RangeCopier    = (*files)(nil)
 )
 
 // noXattrs reports whether err is that of at for a point without a directory
@@ -100,6 +102,18 @@ func (p *point) routes(rs []*route) []*route {
 		rs = c.routes(rs)
 	}
 	return rs
+}
+
+// CopyRange implements [backends.RangeCopier] within a route. Files are those
+// of the routes themselves, and a route knows its own.
+func (f *files) CopyRange(ctx context.Context, src backends.File, srcOff int64, dst backends.File, dstOff, n int64) (int64, error) {
+	for _, r := range f.rt.routes {
+		copied, err := backends.CopyRangeAt(ctx, r.files, src, srcOff, dst, dstOff, n)
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return copied, err
+		}
+	}
+	return 0, errors.ErrUnsupported
 }
 
 // OnChange implements [backends.ChangeNotifier] for the routes that do.

@@ -79,7 +79,8 @@ func (rt *Router) RemoveMany(ctx context.Context, rs []backends.Removal) []error
 			g = &group{}
 			groups[r] = g
 		}
-		g.rs = append(g.rs, backends.Removal{Name: rest, If: rm.If})
+		rm.Name = rest
+		g.rs = append(g.rs, rm)
 		g.at = append(g.at, i)
 	}
 	var wg sync.WaitGroup

@@ -313,3 +313,52 @@ func TestLikeAWS(t *testing.T) {
 		t.Fatal(errs[0])
 	}
 }
+
+// Many removals are as few requests as the server's conditions allow: together
+// without one, and with one after a look at the directory's listing where the
+// server honours none.
+func TestRemoveManyRequests(t *testing.T) {
+	onBoth(t, func(t *testing.T, srv s3test.Server) {
+		st, p := faulty(t, srv)
+		s := st.Lean()
+		fill := func() (plain, conditional []backends.Removal) {
+			for i := range 30 {
+				name := fmt.Sprintf("d%d/f%02d", i/29, i)
+				e := put(t, s, name, name, backends.If{})
+				plain = append(plain, backends.Removal{Name: name})
+				conditional = append(conditional, backends.Removal{Name: name, If: backends.If{Match: e.Version}})
+			}
+			for _, dir := range []string{"empty", "empty/below"} {
+				if err := s.Mkdir(t.Context(), dir, backends.AttrChange{}); err != nil {
+					t.Fatal(err)
+				}
+				dirs := backends.Removal{Name: dir, Dir: true}
+				plain, conditional = append(plain, dirs), append(conditional, dirs)
+			}
+			p.Reset()
+			return plain, conditional
+		}
+		remove := func(what string, rs []backends.Removal, counts map[string]int) {
+			t.Helper()
+			for i, err := range backends.RemoveMany(t.Context(), s, rs) {
+				if err != nil {
+					t.Errorf("%s: %s: %v", what, rs[i].Name, err)
+				}
+			}
+			if got := fmt.Sprint(p.Counts()); got != fmt.Sprint(counts) {
+				t.Errorf("%s: requests %s, want %v", what, got, counts)
+			}
+			p.Reset()
+			want(t, "keys", srv.Keys(t), nil)
+		}
+		plain, _ := fill()
+		remove("without conditions", plain, map[string]int{"DeleteObjects": 1})
+		_, conditional := fill()
+		with, gone := map[string]int{"HeadObject": 1, "ListObjectsV2": 1, "DeleteObjects": 1}, map[string]int{"ListObjectsV2": 1}
+		if honest(srv) {
+			with, gone = map[string]int{"DeleteObject": 30, "DeleteObjects": 1}, map[string]int{"DeleteObject": 5}
+		}
+		remove("with conditions", conditional, with)
+		remove("what is gone", conditional[:5], gone)
+	})
+}

@@ -6,7 +6,8 @@
 // objects. A directory is there when a key below it is; an empty one is held
 // by a marker, a zero-byte object whose key ends in a slash. Keys that no path
 // can express ("//", "." and ".." segments, NUL, segments over 255 bytes) are
-// skipped with a log line and never touched.
+// skipped with a log line and never touched. Names that begin with ".agentfs"
+// are hidden and reserved, but for the cache's records in the lean form.
 //
 // # Conditions
 //
@@ -19,7 +20,10 @@
 //
 // A conditional request whose answer was lost is settled by looking: each
 // carries an operation id in the object's metadata, and an object that carries
-// ours is our success, not somebody's conflict.
+// ours is our success, not somebody's conflict. A caller who gives the id
+// ([backends.PutOptions].Operation) has that across processes too: then every
+// condition that fails is looked into. What becomes of an upload in parts is
+// settled the same way, so all of them carry an id.
 //
 // # What is written beside the bytes
 //

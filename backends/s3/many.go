@@ -40,7 +40,7 @@ type deletion struct {
 // the Store is lean.
 func (s *Store) RemoveMany(ctx context.Context, rs []backends.Removal) []error {
 	errs := make([]error, len(rs))
-	var batch, conditional []deletion
+	var batch, markers, conditional []deletion
 	var single, dirs []int
 	for i, r := range rs {
 		check := s.keys.checkFile
@@ -59,6 +59,8 @@ func (s *Store) RemoveMany(ctx context.Context, rs []backends.Removal) []error {
 			single = append(single, i)
 		case r.If.Match != "" && !r.Dir:
 			conditional = append(conditional, deletion{i, key, r.If.Match})
+		case r.Dir:
+			markers = append(markers, deletion{i, key, ""})
 		default:
 			batch = append(batch, deletion{i, key, ""})
 		}
@@ -70,6 +72,12 @@ func (s *Store) RemoveMany(ctx context.Context, rs []backends.Removal) []error {
 		}
 	}
 	batch, single = append(batch, native...), append(single, alone...)
+	// Servers over directories remove a marker only after what is below it, and
+	// take the keys of a request in their order.
+	slices.SortStableFunc(markers, func(a, b deletion) int { return len(b.key) - len(a.key) })
+	if len(batch)+len(markers) <= maxBatch {
+		batch, markers = append(batch, markers...), nil
+	}
 	g := new(errgroup.Group)
 	g.SetLimit(manyAtOnce)
 	for some := range slices.Chunk(batch, maxBatch) {
@@ -85,6 +93,9 @@ func (s *Store) RemoveMany(ctx context.Context, rs []backends.Removal) []error {
 		})
 	}
 	g.Wait()
+	for some := range slices.Chunk(markers, maxBatch) {
+		s.removeBatch(ctx, rs, some, errs)
+	}
 	s.keepParents(ctx, rs, batch, errs)
 	s.removeDirs(ctx, rs, dirs, errs)
 	return errs

@@ -2,7 +2,7 @@ package s3
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"iter"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -22,6 +22,13 @@ func (s *Store) Uploads(ctx context.Context) iter.Seq2[backends.UploadInfo, erro
 		}
 		for {
 			out, err := s.api.ListMultipartUploads(ctx, in, s.call(ctx).use)
+			if in.UploadIdMarker != nil && code(err) == "InvalidArgument" {
+				// versitygw refuses the id that it has itself given: it looks for
+				// it among the uploads of the next key. Those of later keys are
+				// better than none.
+				in.UploadIdMarker = nil
+				continue
+			}
 			if err == nil {
 				for i := range out.Uploads {
 					info, ok, derr := s.uploadInfo(&out.Uploads[i], out.EncodingType)
@@ -66,7 +73,7 @@ func nextUploads(in *s3.ListMultipartUploadsInput, out *s3.ListMultipartUploadsO
 	}
 	id := aws.ToString(out.NextUploadIdMarker)
 	if key == "" || key == aws.ToString(in.KeyMarker) && id == aws.ToString(in.UploadIdMarker) {
-		return fmt.Errorf("a part of the uploads was listed without saying how to go on")
+		return errors.New("a part of the uploads was listed without saying how to go on")
 	}
 	in.KeyMarker, in.UploadIdMarker = &key, nil
 	if id != "" {

@@ -1,0 +1,23 @@
+package memory
+
+import (
+	"context"
+	"slices"
+
+	"github.com/agentfs/agentfs/backends"
+)
+
+// RemoveMany implements [backends.ManyRemover]: as without it, one after the
+// other, but for what it knows of earlier operations.
+func (s *Store) RemoveMany(ctx context.Context, rs []backends.Removal) []error {
+	rs = slices.Clone(rs)
+	for i, r := range rs {
+		if r.If.Match == "" || len(r.Earlier) == 0 {
+			continue
+		}
+		if _, version, op := s.written(r.Name); slices.Contains(r.Earlier, op) {
+			rs[i].If.Match = version
+		}
+	}
+	return backends.RemoveMany(ctx, struct{ backends.Store }{s}, rs)
+}
