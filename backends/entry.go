@@ -26,6 +26,9 @@ type Entry struct {
 	ModTime time.Time
 	// Version names the content.
 	Version Version
+	// Operation is [PutOptions].Operation of the change that made the content,
+	// where the store has kept it. Only Stat has to tell.
+	Operation string
 }
 
 // IsDir reports whether e is a directory.

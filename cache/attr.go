@@ -41,8 +41,12 @@ func (c *FS) attr(n *tree.Node) backends.Attr {
 		if x.listed.After(t) {
 			t = x.listed
 		}
+		mine := x.local || x.mine
 		x.mu.Unlock()
 		a.Valid = c.left(t)
+		if mine {
+			a.Valid = c.cfg.TTL
+		}
 	default:
 		a.Valid = c.cfg.TTL
 	}
@@ -65,61 +69,105 @@ func (c *FS) Attr(_ context.Context, n backends.Node) (backends.Attr, error) {
 	return c.attr(t), nil
 }
 
-// SetAttr implements [backends.FileSystem]. Mode, owner and times are kept
-// while the mount lives; a size is a change of content and uploaded with the
-// next close, or at once where nobody has the file open for writing.
+// SetAttr implements [backends.FileSystem]. A size is a change of content and
+// sent with the next close, or as if there were one where nobody has the file
+// open for writing.
 func (c *FS) SetAttr(ctx context.Context, n backends.Node, ch backends.AttrChange) (backends.Attr, error) {
 	t, err := c.tree.Own(n)
 	if err != nil {
 		return backends.Attr{}, err
 	}
 	if ch.Has(backends.SetSize) {
-		f, ok := t.Data.(*file)
-		switch {
-		case t.IsDir():
-			return backends.Attr{}, backends.ErrIsDir
-		case !ok:
-			return backends.Attr{}, fs.ErrInvalid
-		}
-		if err := f.truncate(ctx, ch.Size); err != nil {
+		if err := c.resize(ctx, t, ch.Size); err != nil {
 			return backends.Attr{}, err
-		}
-		f.mu.Lock()
-		closes := f.writing > 0
-		f.mu.Unlock()
-		if !closes {
-			// truncate(2) is followed by no close of its own, and somebody who
-			// only reads uploads nothing at his.
-			err := c.upload(ctx, f)
-			if errors.Is(err, backends.ErrChanged) {
-				name, _ := c.tree.Path(f.node)
-				err = &unseenError{name}
-			}
-			if err != nil {
-				return backends.Attr{}, err
-			}
-			c.rest(f) // the upload has brought it here
 		}
 		ch.Set &^= backends.SetSize
 	}
-	c.tree.SetAttr(t, ch)
+	if ch.Set != 0 {
+		if err := c.setAttr(t, ch); err != nil {
+			return backends.Attr{}, err
+		}
+	}
 	return c.attr(t), nil
 }
 
-// Symlink implements [backends.Symlinker], where the store has symbolic links.
-func (c *FS) Symlink(ctx context.Context, parent backends.Node, name, target string, a backends.CreateAttr) (backends.Node, backends.Attr, error) {
-	p, err := c.ownDir(parent)
-	if err != nil {
-		return nil, backends.Attr{}, err
+// resize is truncate(2).
+func (c *FS) resize(ctx context.Context, t *tree.Node, size int64) error {
+	f, ok := t.Data.(*file)
+	switch {
+	case t.IsDir():
+		return backends.ErrIsDir
+	case !ok || t.Type() != 0:
+		return fs.ErrInvalid
 	}
-	n := c.tree.NewSymlink(a, target, nil)
-	err = c.make(ctx, p, name, n, func(path string) error {
-		return backends.Symlink(ctx, c.store, target, path)
-	})
-	if err != nil {
-		return nil, backends.Attr{}, err
+	if err := f.truncate(size); err != nil {
+		return err
 	}
-	return n, c.attr(n), nil
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.writing > 0 || !f.pending {
+		return nil
+	}
+	// truncate(2) is followed by no close of its own, and somebody who only
+	// reads closes nothing that would be sent.
+	f.sealLocked()
+	j := f.job
+	f.mu.Unlock()
+	defer f.mu.Lock()
+	c.q.touch(j)
+	err := error(nil)
+	if c.close {
+		err = f.reported(c.syncFile(ctx, f), nil)
+		if errors.Is(err, backends.ErrChanged) {
+			name, _ := c.tree.Path(t)
+			err = &unseenError{name}
+		}
+	}
+	if err == nil {
+		c.rest(f) // it has brought something here
+	}
+	return err
+}
+
+// unseenError is the error of a call that derives from a content which somebody
+// else has replaced meanwhile. It matches ErrChanged, and ErrBusy first of
+// all: a kernel that hears ESTALE looks the name up again and repeats the call
+// by itself, and then what nobody here has seen is gone.
+type unseenError struct{ path string }
+
+func (e *unseenError) Error() string { return e.path + ": changed elsewhere meanwhile; look again" }
+
+// Is makes e match both.
+func (e *unseenError) Is(target error) bool {
+	return target == backends.ErrBusy || target == backends.ErrChanged
+}
+
+// setAttr changes mode, owner and times.
+func (c *FS) setAttr(t *tree.Node, ch backends.AttrChange) error {
+	c.ns.Lock()
+	defer c.ns.Unlock()
+	c.tree.SetAttr(t, ch)
+	var b batch
+	if recorded(t) {
+		c.record(&b, t, nil, "")
+	}
+	return c.commit(&b)
+}
+
+// recorded reports whether the journal has a record of t. FS.ns is held.
+func recorded(t *tree.Node) bool {
+	switch x := t.Data.(type) {
+	case *file:
+		return x.recorded
+	case *dir:
+		return x.recorded
+	}
+	return false
+}
+
+// Symlink implements [backends.Symlinker].
+func (c *FS) Symlink(context.Context, backends.Node, string, string, backends.CreateAttr) (backends.Node, backends.Attr, error) {
+	return nil, backends.Attr{}, errors.ErrUnsupported
 }
 
 // Readlink implements [backends.Symlinker].

@@ -29,7 +29,9 @@ func newOverMemory(t *testing.T, ttl time.Duration) (*FS, *memory.Store) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := f.Close(context.Background()); err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := f.Close(ctx); err != nil {
 			t.Error(err)
 		}
 		if err := m.Close(); err != nil {
@@ -76,6 +78,9 @@ func TestRemovedFilesLeaveNothing(t *testing.T) {
 			finish()
 		}
 	}
+	if err := f.SyncDir(ctx, f.Root()); err != nil {
+		t.Fatal(err)
+	}
 	contents, err := os.ReadDir(filepath.Join(f.room.dir, "content"))
 	if err != nil {
 		t.Fatal(err)
@@ -83,9 +88,9 @@ func TestRemovedFilesLeaveNothing(t *testing.T) {
 	used, _ := f.room.usage()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.idle.Len() > 0 || len(f.pending) > 0 || len(contents) > 0 || used > 0 || f.tree.Nodes() != 1 {
+	if f.idle.Len() > 0 || f.q.len() > 0 || len(contents) > 0 || used > 0 || f.tree.Nodes() != 1 {
 		t.Errorf("after %d removed files: %d idle, %d pending, %d contents, %d bytes, %d nodes",
-			rounds, f.idle.Len(), len(f.pending), len(contents), used, f.tree.Nodes())
+			rounds, f.idle.Len(), f.q.len(), len(contents), used, f.tree.Nodes())
 	}
 }
 

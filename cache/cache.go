@@ -11,12 +11,14 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/tree"
+	"github.com/agentfs/agentfs/cache/journal"
 )
 
 // Config says how a cache is made.
@@ -68,26 +70,35 @@ type FS struct {
 	room  *room
 	ids   string // identity
 
-	// names is held for reading by whatever relies on paths, for writing by a
-	// rename of a directory.
-	names sync.RWMutex
+	close   bool // durability=close
+	journal *journal.Journal
+	q       *queue
+	layers  atomic.Uint64 // the number of the last layer
+	stats   counters
 
 	asking singleflight.Group // lookups and listings on their way
 
-	// moving is held for writing while a directory gets its new place in the
-	// tree, for reading while an answer of the store is merged; moves counts
-	// the former. See merging.
-	moving sync.RWMutex
-	moves  uint64
+	// ns is held by whatever changes names, or what is known of the store's.
+	// The store is never asked under it.
+	ns     sync.Mutex
+	moves  uint64                  // of directories; see merging
+	ghosts map[string]*ghost       // by key
+	limbo  map[*tree.Node]struct{} // directories; see place
+	making map[string]int          // keys whose directory is being made
+	active map[string]*sending     // attempts under way, by key
 
-	mu        sync.Mutex
-	pending   map[*file]struct{} // changed and not in the store
-	conflicts []Conflict
-	notify    func(parent backends.Node, name string)
-	idle      list.List // of *file, with local bytes and not open, least recently used first
+	mu         sync.Mutex
+	conflicts  []Conflict
+	complained map[string]time.Time // by kind of failure
+	notify     func(parent backends.Node, name string)
+	idle       list.List // of *file, with local bytes and not open, least recently used first
 
-	stop    context.CancelFunc // ends the background
-	retries sync.WaitGroup
+	flushed sync.WaitGroup
+}
+
+// counters are what [Stats] shows.
+type counters struct {
+	uploads, uploadBytes, copies, removals, failures, conflicts, fetchBytes, cancelled atomic.Int64
 }
 
 var (
@@ -103,9 +114,20 @@ var (
 // asked anything. ctx bounds only the call.
 func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 	switch cfg.Durability {
-	case "", "close":
+	case "":
+		cfg.Durability = "writeback"
+	case "writeback", "close":
 	default:
-		return nil, fmt.Errorf("durability=%s is not known; this version has close (close returns when the store has the content)", cfg.Durability)
+		return nil, fmt.Errorf("durability=%s is not known; there are writeback (close returns when the change is in the journal) and close (close returns when the store has the content)", cfg.Durability)
+	}
+	switch {
+	case cfg.Grace == 0:
+		cfg.Grace = defaultGrace
+	case cfg.Grace < 0:
+		cfg.Grace = 0
+	}
+	if cfg.Uploads <= 0 {
+		cfg.Uploads = defaultUploads
 	}
 	if cfg.TTL < 0 {
 		cfg.TTL = DefaultTTL
@@ -137,21 +159,81 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	c := &FS{
-		store: backends.LeanStore(store), cfg: cfg, room: r, ids: identity, stop: stop,
-		log:     cfg.Log.With("store", identity),
-		pending: map[*file]struct{}{},
+	if err := r.describe(cfg.Origin); err != nil {
+		r.close()
+		return nil, err
 	}
+	j, err := journal.Open(r.dir)
+	if err != nil {
+		r.close()
+		return nil, err
+	}
+	c := &FS{
+		store: backends.LeanStore(store), cfg: cfg, room: r, ids: identity, close: cfg.Durability == "close", journal: j,
+		log:    cfg.Log.With("store", identity),
+		ghosts: map[string]*ghost{}, limbo: map[*tree.Node]struct{}{}, making: map[string]int{}, active: map[string]*sending{}, complained: map[string]time.Time{},
+	}
+	c.q = newQueue(c, cfg.Grace, cfg.Uploads)
+	c.tree = tree.New(c.rootAttr(), &dir{})
 	r.evict = c.evict
 	cfg.Budget.join(r)
-	root := c.rootAttr()
-	c.tree = tree.New(root, &dir{})
-	c.retries.Go(func() { c.retry(ctx) })
+	if err := c.replay(); err != nil {
+		r.close()
+		return nil, errors.Join(err, j.Close())
+	}
+	c.q.start(c.runJob)
+	c.flushed.Go(c.flush)
 	if kept, _ := filepath.Glob(filepath.Join(r.dir, "kept", "*.json")); len(kept) > 0 {
 		c.log.Warn("an earlier mount kept files that it could not upload", "files", len(kept), "directory", filepath.Join(r.dir, "kept"))
 	}
 	return c, nil
+}
+
+// runJob makes one attempt.
+func (c *FS) runJob(ctx context.Context, j *job) outcome {
+	switch j.kind {
+	case jobFile:
+		return c.runFile(ctx, j)
+	case jobDir:
+		o := c.runDir(ctx, j)
+		if o.err != nil {
+			c.stats.failures.Add(1)
+			c.complain(c.nameOf(j), "making a directory", o.err)
+		}
+		return o
+	}
+	return c.runSweep(ctx, j)
+}
+
+// flushEvery is how often what waits for the store is made safe from a power
+// loss.
+const flushEvery = 5 * time.Second
+
+// flush does so, as long as something waits.
+func (c *FS) flush() {
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-c.q.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if c.q.len() == 0 {
+			continue
+		}
+		now := time.Now()
+		if err := c.room.sync(); err != nil {
+			c.log.Warn("what waits for the store could not be made safe from a power loss", "err", err)
+			continue
+		}
+		var b batch
+		b.Put("synced", mustJSON(now.UnixNano()))
+		c.commitLate(&b)
+		if err := c.journal.Sync(); err != nil {
+			c.log.Warn("the journal could not be made safe from a power loss", "err", err)
+		}
+	}
 }
 
 func (c *FS) rootAttr() backends.CreateAttr {
@@ -202,18 +284,6 @@ func (c *FS) path(dir *tree.Node, name string) (string, error) {
 		return name, nil
 	}
 	return p + "/" + name, nil
-}
-
-// checkNew returns an error if the store can't hold dir's child name.
-func (c *FS) checkNew(dir *tree.Node, name string) (string, error) {
-	if err := tree.CheckName(name); err != nil {
-		return "", err
-	}
-	p, err := c.path(dir, name)
-	if err != nil {
-		return "", err
-	}
-	return p, backends.ValidName(c.store, p)
 }
 
 // StatFS implements [backends.FileSystem]: what the store knows, and where it
@@ -277,77 +347,6 @@ func (c *FS) retire(f *file) {
 		c.idle.Remove(f.idle)
 		f.idle = nil
 	}
-}
-
-// Close implements [backends.FileSystem]: what is not in the store yet is
-// uploaded; what can't be until ctx ends is kept in the room, and the error
-// says what and where.
-func (c *FS) Close(ctx context.Context) error {
-	c.stop()
-	c.retries.Wait()
-	err := c.drain(ctx)
-	var failed []error
-	if err != nil {
-		for _, f := range c.waiting() {
-			failed = append(failed, c.keepFile(f))
-		}
-	}
-	_ = emptyDir(filepath.Join(c.room.dir, "content"))
-	c.room.close()
-	return errors.Join(failed...)
-}
-
-// keepFile moves a file's bytes out of the way of the end and says where.
-func (c *FS) keepFile(f *file) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.c == nil || !f.changedLocked() {
-		return nil
-	}
-	name, ok := c.tree.Path(f.node)
-	if !ok {
-		name = f.astray
-	}
-	kept, err := c.keepLocked(f, name, f.failed)
-	if err != nil {
-		return err
-	}
-	return fmt.Errorf("%s: not uploaded (%s); %s", name, kept.Error, kept.where())
-}
-
-// describe returns what is to be said of f's content when it is kept. f.mu is
-// held.
-func (c *FS) describe(f *file, name string, why error) Kept {
-	k := Kept{Store: c.ids, Name: name, Size: f.c.size(), Time: time.Now()}
-	if f.base != nil {
-		k.Base = string(f.base.version)
-	}
-	if why != nil {
-		k.Error = why.Error()
-	}
-	return k
-}
-
-// keepLocked moves what is here of f to the room's kept files. f.mu is held.
-func (c *FS) keepLocked(f *file, name string, why error) (Kept, error) {
-	k := c.describe(f, name, why)
-	c.unnote(f)
-	var err error
-	if k.Parts, err = f.c.materialize(); err == nil {
-		k, err = c.room.keep(f.c.path, k)
-	}
-	if err != nil {
-		return k, fmt.Errorf("%s: not uploaded, and not kept either: %w", name, err)
-	}
-	return k, nil
-}
-
-// where says where the bytes are.
-func (k Kept) where() string {
-	if len(k.Parts) > 0 {
-		return "what was written here is in " + k.File + ", the rest was only in the store"
-	}
-	return "its bytes are in " + k.File
 }
 
 // DefaultDir returns the cache directory that is used when none is given:

@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -34,7 +35,13 @@ func newCache(t *testing.T, s backends.Store, c cache.Config) *cache.FS {
 	if c.Dir == "" {
 		c.Dir = t.TempDir()
 	}
-	c.Identity = "test:" + t.Name()
+	if c.Durability == "" {
+		// Most tests look into the store after a close.
+		c.Durability = "close"
+	}
+	if c.Identity == "" {
+		c.Identity = "test:" + t.Name()
+	}
 	f, err := cache.New(t.Context(), s, c)
 	if err != nil {
 		t.Fatal(err)
@@ -62,10 +69,14 @@ var missing = []backendtest.Exception{
 // TestFileSystem runs the conformance suite with answers that are believed
 // and with answers that never are.
 func TestFileSystem(t *testing.T) {
-	for name, ttl := range map[string]time.Duration{"ttl=5s": 5 * time.Second, "ttl=0": 0} {
-		t.Run(name, func(t *testing.T) {
+	for _, c := range []cache.Config{
+		{TTL: 5 * time.Second, Durability: "writeback"},
+		{TTL: 0, Durability: "writeback", Grace: -1},
+		{TTL: 5 * time.Second, Durability: "close"},
+	} {
+		t.Run(fmt.Sprintf("%s,ttl=%s", c.Durability, c.TTL), func(t *testing.T) {
 			backendtest.FileSystem(t, func(t *testing.T) backends.FileSystem {
-				return newCache(t, plain{newMemory(t)}, cache.Config{TTL: ttl})
+				return newCache(t, plain{newMemory(t)}, c)
 			}, missing...)
 		})
 	}

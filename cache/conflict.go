@@ -24,168 +24,298 @@ type Conflict struct {
 	Time time.Time `json:"time"`
 }
 
-// conflict gives way: the store's version keeps the name, and f moves beside
-// it, open handles and all. The error says so; it matches ErrChanged.
-func (c *FS) conflict(ctx context.Context, f *file) error {
-	c.names.RLock()
-	defer c.names.RUnlock()
-	p, name, ok := c.tree.Where(f.node)
-	if !ok {
-		return c.uploadStray(ctx, f)
+// conflictError is what whoever waits for a content hears when it has been put
+// beside somebody else's. It matches ErrChanged.
+func conflictError(from, to string) error {
+	return fmt.Errorf("%s: changed elsewhere; this machine's content is now in %s: %w", from, to, backends.ErrChanged)
+}
+
+// conflict is called when the store has refused what was sent: it holds
+// another version than the one that this derives from. Theirs keeps the name,
+// ours moves beside it; if there is no theirs any more, ours stays.
+func (c *FS) conflict(ctx context.Context, s *sending, why error) outcome {
+	theirs, err := c.store.Stat(ctx, s.key)
+	there := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return outcome{err: err}
 	}
-	d := dirOf(p)
-	d.op.Lock()
-	defer d.op.Unlock()
-	f.up.Lock()
-	defer f.up.Unlock()
-	if now, n, ok := c.tree.Where(f.node); !ok || now != p || n != name {
-		return backends.ErrChanged // it moved meanwhile; the next close will tell
+	sourceLost := false
+	if s.from != nil {
+		src, err := c.store.Stat(ctx, s.from.key)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return outcome{err: err}
+		}
+		sourceLost = err != nil || src.Version != s.from.version
 	}
+	c.ns.Lock()
+	defer c.ns.Unlock()
+	f := s.f
+	at, ok := c.tree.Path(f.node)
+	if !ok || at != s.key {
+		return outcome{soon: true}
+	}
+	var b batch
+	defer func() { c.commitLate(&b) }()
+	switch {
+	case sourceLost:
+		return c.followSource(&b, s)
+	case !there:
+		if s.prior == nil {
+			return outcome{err: fmt.Errorf("%s: refused, although nothing is there: %w", s.key, why)}
+		}
+		// Removed elsewhere, changed here: the change stays.
+		c.disown(&b, f, s.prior)
+		return outcome{soon: true}
+	case s.prior != nil && theirs.Version == s.prior.version:
+		return outcome{err: fmt.Errorf("%s: refused, although it is unchanged: %w", s.key, why)}
+	case theirs.IsDir():
+		return outcome{err: fmt.Errorf("%s: a directory has that name in the store: %w", s.key, why)}
+	}
+	c.disown(&b, f, s.prior)
+	if err := c.stepAside(&b, f, theirs); err != nil {
+		return outcome{err: err}
+	}
+	return outcome{soon: true}
+}
+
+// disown says that prior is not in the store any more, where f is to be. c.ns
+// is held.
+func (c *FS) disown(b *batch, f *file, prior *stored) {
+	if prior == nil {
+		return
+	}
+	if g := c.ghosts[prior.key]; g != nil && g.st == prior {
+		c.lay(b, prior.key)
+	}
+	f.mu.Lock()
+	if f.base == prior {
+		f.base = nil
+	}
+	f.mu.Unlock()
+}
+
+// stepAside renames f to a name beside its own, which theirs gets. c.ns is
+// held.
+func (c *FS) stepAside(b *batch, f *file, theirs backends.Entry) error {
+	p, name, _ := c.tree.Where(f.node)
 	from, err := c.path(p, name)
 	if err != nil {
 		return err
 	}
-	if err := c.complete(ctx, f); errors.Is(err, backends.ErrChanged) {
-		return c.lostBase(p, name, from, f, err)
-	} else if err != nil {
-		return err
-	}
+	ours, to := "", ""
 	for attempt := range 10 {
-		ours := conflictName(name, time.Now(), attempt)
-		to, err := c.checkNew(p, ours)
-		if err != nil {
+		ours = conflictName(name, time.Now(), attempt)
+		if to, err = c.checkNew(p, ours); err != nil {
 			return fmt.Errorf("%s: changed elsewhere, and no name beside it can be had: %w", from, err)
 		}
-		d.begin(name)
-		d.begin(ours)
-		err = c.stepAside(ctx, f, to)
-		if err == nil {
-			_, err = c.tree.Rename(p, name, p, ours, backends.RenameNoReplace, nil)
+		if _, err = c.tree.Rename(p, name, p, ours, backends.RenameNoReplace, nil); !errors.Is(err, fs.ErrExist) {
+			break
 		}
-		d.end(ours)
-		d.end(name)
-		if errors.Is(err, fs.ErrExist) || errors.Is(err, backends.ErrChanged) {
-			continue // that name is taken too
-		}
+	}
+	if err != nil {
+		return err
+	}
+	dirOf(p).change(ours)
+	dirOf(p).change(name)
+	delete(c.limbo, f.node)
+	c.tree.Adopt(p, name, c.newStored(theirs, "", time.Now()))
+	c.forgetName(p, name)
+	c.changed(p, name)
+	c.changed(p, ours)
+	f.mu.Lock()
+	f.report = conflictError(from, to)
+	f.mu.Unlock()
+	c.await(f)
+	f.rehold()
+	c.record(b, f.node, nil, "")
+	c.remember(b, Conflict{Name: from, Ours: to, Time: time.Now()})
+	c.log.Warn("changed elsewhere meanwhile; this machine's content is beside it", "name", from, "ours", to)
+	return nil
+}
+
+// remember keeps a conflict for people to see. c.ns is held.
+func (c *FS) remember(b *batch, x Conflict) {
+	c.stats.conflicts.Add(1)
+	c.mu.Lock()
+	c.conflicts = append(c.conflicts, x)
+	c.mu.Unlock()
+	b.Put(fmt.Sprintf("c/%020d", x.Time.UnixNano()), mustJSON(x))
+}
+
+// followSource ends the renaming of a file which somebody else has changed or
+// removed under its old name before the store could follow: what is here of
+// it is put; if not all of it is here, the new name goes, and theirs stays what
+// it is. c.ns is held.
+func (c *FS) followSource(b *batch, s *sending) outcome {
+	f := s.f
+	if g := c.ghosts[s.from.key]; g != nil && g.st == s.from {
+		c.lay(b, s.from.key)
+	}
+	c.forgetStored(s.from.key)
+	f.mu.Lock()
+	f.base = nil
+	whole := f.c != nil && f.c.complete()
+	if whole {
+		f.change++
+		f.c.mu.Lock()
+		f.c.dirty = true
+		f.c.mu.Unlock()
+	}
+	f.mu.Unlock()
+	if whole {
+		c.record(b, f.node, nil, "")
+		f.rehold()
+		return outcome{soon: true}
+	}
+	p, name, _ := c.tree.Where(f.node)
+	c.remember(b, Conflict{Name: s.key, Ours: s.from.key, Time: time.Now()})
+	c.log.Warn("renamed here, changed elsewhere under its old name before the store had followed: it is only there", "name", s.key, "old", s.from.key)
+	c.takeAway(b, p, name, f)
+	return outcome{}
+}
+
+// takeAway takes f's name, because its bytes are nowhere any more. c.ns is
+// held.
+func (c *FS) takeAway(b *batch, p *tree.Node, name string, f *file) {
+	c.forgetRecord(b, f.node)
+	c.tree.Drop(p, name)
+	c.detached(f.node)
+	dirOf(p).change(name)
+	c.forgetName(p, name)
+	c.changed(p, name)
+}
+
+// lostBytes ends a change of a file whose other bytes were only in a version
+// that is gone: there is no whole content to put anywhere. What was written
+// goes to the room's kept files, and the name to what the store has.
+func (c *FS) lostBytes(_ context.Context, f *file, why error) outcome {
+	c.ns.Lock()
+	defer c.ns.Unlock()
+	p, name, ok := c.tree.Where(f.node)
+	if !ok {
+		f.rehold()
+		return outcome{}
+	}
+	from, err := c.path(p, name)
+	if err != nil {
+		return outcome{err: err}
+	}
+	kept, err := c.keep(f, from, why)
+	if err != nil {
+		return outcome{err: err}
+	}
+	var b batch
+	c.remember(&b, Conflict{Name: from, Ours: kept.File, Time: time.Now()})
+	f.mu.Lock()
+	f.report = fmt.Errorf("%s: %s: %w", from, kept.where(), backends.ErrChanged)
+	base := f.base
+	f.mu.Unlock()
+	if base != nil && base.key != from {
+		c.forgetStored(base.key)
+	}
+	c.takeAway(&b, p, name, f)
+	c.commitLate(&b)
+	c.log.Warn("changed elsewhere before all of the old version was here; what was written here is kept", "name", from, "kept", kept.File)
+	return outcome{}
+}
+
+// homeless gives a file that was changed although the store has taken its name
+// away a new one beside it. The error, which matches ErrChanged, says so; nil
+// if f is no such file.
+func (c *FS) homeless(f *file) error {
+	f.mu.Lock()
+	stray := f.gone && f.astray != "" && f.changedLocked()
+	f.mu.Unlock()
+	if !stray {
+		return nil
+	}
+	c.ns.Lock()
+	defer c.ns.Unlock()
+	f.mu.Lock()
+	from := f.astray
+	f.mu.Unlock()
+	if from == "" {
+		return nil
+	}
+	p := c.dirAt(path.Dir(from))
+	if p == nil {
+		kept, err := c.keep(f, from, backends.ErrChanged)
 		if err != nil {
 			return err
 		}
-		c.forgetName(p, name)
-		c.changed(p, name)
-		c.changed(p, ours)
-		c.mu.Lock()
-		c.conflicts = append(c.conflicts, Conflict{Name: from, Ours: to, Time: time.Now()})
-		c.mu.Unlock()
-		c.log.Warn("changed elsewhere meanwhile; this machine's content is beside it", "name", from, "ours", to)
-		return fmt.Errorf("%s: this machine's content is now in %s: %w", from, to, backends.ErrChanged)
+		f.mu.Lock()
+		f.sent, f.astray = f.change, ""
+		f.mu.Unlock()
+		var b batch
+		c.remember(&b, Conflict{Name: from, Ours: kept.File, Time: time.Now()})
+		c.commitLate(&b)
+		return fmt.Errorf("%s: removed elsewhere with its directory; %s: %w", from, kept.where(), backends.ErrChanged)
 	}
-	return fmt.Errorf("%s: changed elsewhere, and every name beside it is taken: %w", from, backends.ErrChanged)
-}
-
-// complete fetches what is not here of f.
-func (c *FS) complete(ctx context.Context, f *file) error {
-	f.mu.Lock()
-	content := f.content()
-	content.use()
-	f.mu.Unlock()
-	defer content.done()
-	return content.fetchAll(ctx)
-}
-
-// lostBase ends a conflict in which the version that f derives from is gone
-// before all of it was here: there is no whole content to put beside. What was
-// written goes to the room's kept files, and the name to the store's version.
-func (c *FS) lostBase(p *tree.Node, name, from string, f *file, why error) error {
-	f.mu.Lock()
-	kept, err := c.keepLocked(f, from, why)
-	f.mu.Unlock()
+	var ours, to string
+	var err error
+	for attempt := range 10 {
+		ours = conflictName(path.Base(from), time.Now(), attempt)
+		if to, err = c.checkNew(p, ours); err != nil {
+			return err
+		}
+		if err = c.tree.Insert(p, ours, f.node); !errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
 	if err != nil {
 		return err
 	}
-	d := dirOf(p)
-	d.begin(name)
-	c.tree.Drop(p, name)
-	c.detached(f.node)
-	d.end(name)
-	c.forgetName(p, name)
-	c.changed(p, name)
+	dirOf(p).change(ours)
+	c.changed(p, ours)
+	f.mu.Lock()
+	f.gone, f.astray, f.base = false, "", nil
+	f.mu.Unlock()
 	c.mu.Lock()
-	c.conflicts = append(c.conflicts, Conflict{Name: from, Ours: kept.File, Time: time.Now()})
+	f.retired = false
 	c.mu.Unlock()
-	c.log.Warn("changed elsewhere before all of the old version was here; what was written here is kept", "name", from, "kept", kept.File)
-	return fmt.Errorf("%s: %s: %w", from, kept.where(), backends.ErrChanged)
+	c.await(f)
+	var b batch
+	c.record(&b, f.node, nil, "")
+	c.remember(&b, Conflict{Name: from, Ours: to, Time: time.Now()})
+	c.commitLate(&b)
+	f.rehold()
+	f.mu.Lock()
+	f.sealLocked()
+	j := f.job
+	f.mu.Unlock()
+	c.q.touch(j)
+	c.log.Warn("removed or replaced elsewhere while it was written here; this machine's content is beside it", "name", from, "ours", to)
+	return conflictError(from, to)
 }
 
-// uploadStray ends what was written to a file whose name the store has taken
-// away meanwhile: it is put beside the name, or kept if parts of it are only in
-// a version that is gone. A file that this machine has removed has nothing to
-// end. The error matches ErrChanged once the bytes are safe.
-func (c *FS) uploadStray(ctx context.Context, f *file) error {
-	f.up.Lock()
-	defer f.up.Unlock()
+// keep copies what is here of f to the room's kept files. c.ns is held.
+func (c *FS) keep(f *file, name string, why error) (Kept, error) {
 	f.mu.Lock()
-	from := f.astray
-	done := from == "" || !f.changedLocked()
-	f.mu.Unlock()
-	if done {
-		return nil
+	defer f.mu.Unlock()
+	k := Kept{Store: c.ids, Name: name, Size: f.sizeLocked(), Time: time.Now()}
+	if f.base != nil {
+		k.Base = string(f.base.version)
 	}
-	ours := ""
-	err := c.complete(ctx, f)
-	switch {
-	case errors.Is(err, backends.ErrChanged):
-		f.mu.Lock()
-		var kept Kept
-		if kept, err = c.keepLocked(f, from, err); err == nil {
-			f.sent = f.change
-			f.dropLocked()
-		}
-		f.mu.Unlock()
-		ours = kept.File
-	case err == nil:
-		dir, base := path.Split(from)
-		for attempt := range 10 {
-			ours = dir + conflictName(base, time.Now(), attempt)
-			if err = c.stepAside(ctx, f, ours); !errors.Is(err, fs.ErrExist) && !errors.Is(err, backends.ErrChanged) {
-				break
-			}
-		}
-		f.mu.Lock()
-		f.dropLocked()
-		f.mu.Unlock()
+	if why != nil {
+		k.Error = why.Error()
+	}
+	layer, parts, err := f.content().materialize()
+	if err == nil {
+		k.Parts = parts
+		k, err = c.room.keep(layer, k)
 	}
 	if err != nil {
-		f.mu.Lock()
-		f.failed = err
-		f.mu.Unlock()
-		return err
+		return k, fmt.Errorf("%s: not uploaded, and not kept either: %w", name, err)
 	}
-	c.mu.Lock()
-	c.conflicts = append(c.conflicts, Conflict{Name: from, Ours: ours, Time: time.Now()})
-	c.mu.Unlock()
-	c.log.Warn("removed or replaced elsewhere while it was written here; this machine's content is beside it", "name", from, "ours", ours)
-	return fmt.Errorf("%s: removed or replaced elsewhere; this machine's content is now in %s: %w", from, ours, backends.ErrChanged)
+	return k, nil
 }
 
-// stepAside uploads f, which is complete, under a name that nobody has. f.up
-// is held.
-func (c *FS) stepAside(ctx context.Context, f *file, to string) error {
-	f.mu.Lock()
-	content := f.content()
-	content.use()
-	f.mu.Unlock()
-	defer content.done()
-	f.mu.Lock()
-	base, replaces := f.base, f.replaces
-	f.base, f.replaces = nil, ""
-	f.mu.Unlock()
-	err := c.uploadTo(ctx, f, to)
-	if err != nil {
-		f.mu.Lock()
-		f.base, f.replaces = base, replaces
-		f.mu.Unlock()
+// where says where the bytes are.
+func (k Kept) where() string {
+	if len(k.Parts) > 0 {
+		return "what was written here is in " + k.File + ", the rest was only in the store"
 	}
-	return err
+	return "its bytes are in " + k.File
 }
 
 // conflictName returns NAME.conflict-HOST-TIME, cut to what a name may have.

@@ -10,11 +10,24 @@ import (
 
 // dir is what the cache knows of a directory beside its children.
 type dir struct {
-	// op is held while names in the directory are changed, the store's answer
-	// included.
-	op sync.Mutex
+	// Guarded by FS.ns; local by mu as well, so that either will do to read.
+
+	// local: the store has no such directory, or only what this machine has
+	// put: nobody is to be asked about it.
+	local bool
+	// marker says that the store has the directory itself, not only what lies
+	// in it.
+	marker bool
+	// maybe says that the store may have one, of a directory that had the name
+	// before.
+	maybe    bool
+	job      *job // not nil while the store has to be made to have it
+	recorded bool // the journal has a record of it
 
 	mu sync.Mutex
+	// mine says that the store's word about the directory does not count: it
+	// has still to follow. True while there is a job.
+	mine bool
 	// listed is when a complete listing was asked for that has been merged;
 	// zero if never. big says that a listing was given up because the
 	// directory is large.
@@ -22,14 +35,12 @@ type dir struct {
 	big    bool
 	// seen is when the store last confirmed that the directory is there.
 	seen time.Time
-	// marker says that the store has the directory itself, not only what lies
-	// in it.
-	marker bool
 	// absent has names that the store said don't exist, and when it was asked.
 	absent map[string]time.Time
-	// changing has the names that operations of this machine are changing now
-	// (counted), and changed when they last did: what the store answered to a
-	// question asked earlier doesn't count for them.
+	// changing has the names that the background is changing in the store now
+	// (counted), and changed when that or an operation of this machine last
+	// did: what the store answered to a question asked earlier doesn't count
+	// for them.
 	changing map[string]int
 	changed  map[string]time.Time
 	pruned   time.Time // when changed was last gone through
@@ -51,9 +62,16 @@ func (d *dir) begin(name string) {
 	delete(d.absent, name)
 }
 
-// gone says that the store has nothing under name, because this machine has
-// just removed it.
+// change says that this machine changes name now.
+func (d *dir) change(name string) {
+	d.begin(name)
+	d.end(name)
+}
+
+// gone says that nothing is under name, because this machine has just removed
+// it.
 func (d *dir) gone(name string) {
+	d.change(name)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.setAbsent(name, time.Now())
@@ -103,6 +121,9 @@ func (d *dir) prune(now time.Time) {
 // listedFor returns when a listing was asked for that says something about
 // name; zero if none was. d.mu is held.
 func (d *dir) listedFor(name string) time.Time {
+	if d.local {
+		return time.Now() // all that is in it is here
+	}
 	if d.oursSince(name, d.listed) {
 		return time.Time{}
 	}

@@ -6,14 +6,39 @@ import "slices"
 // lies between extents is a hole.
 type extent struct {
 	off, end int64
-	// remote: the bytes are those of the stored version at the same offset.
-	// Otherwise they are in the local file at the same offset.
-	remote bool
+	// src is the object that has the bytes, from its offset at on. nil: they
+	// are in the local file, at the same offset.
+	src *stored
+	at  int64
+}
+
+func (e extent) remote() bool { return e.src != nil }
+
+// from returns the part of e from off on.
+func (e extent) from(off int64) extent {
+	if e.src != nil {
+		e.at += off - e.off
+	}
+	e.off = off
+	return e
+}
+
+// follows reports whether n goes on where e ends, in the same place.
+func (e extent) follows(n extent) bool {
+	return e.end == n.off && e.src == n.src && (e.src == nil || e.at+(e.end-e.off) == n.at)
 }
 
 // extents is a content's map: sorted, not overlapping, not empty, neighbours
 // of one kind merged.
 type extents []extent
+
+// whole is the map of a content that is all of an object.
+func whole(s *stored) extents {
+	if s == nil || s.size == 0 {
+		return nil
+	}
+	return extents{{off: 0, end: s.size, src: s}}
+}
 
 // find returns the index of the first extent that ends after off.
 func (x extents) find(off int64) int {
@@ -31,8 +56,8 @@ func (x extents) find(off int64) int {
 func (x extents) at(off, limit int64) (e extent, ok bool) {
 	i := x.find(off)
 	if i < len(x) && x[i].off <= off {
-		e = x[i]
-		e.off, e.end = off, min(e.end, limit)
+		e = x[i].from(off)
+		e.end = min(e.end, limit)
 		return e, true
 	}
 	e = extent{off: off, end: limit}
@@ -52,57 +77,73 @@ func (x extents) cut(off, end int64) extents {
 	var keep []extent
 	for j < len(x) && x[j].off < end {
 		if x[j].off < off {
-			keep = append(keep, extent{x[j].off, off, x[j].remote})
+			left := x[j]
+			left.end = off
+			keep = append(keep, left)
 		}
 		if x[j].end > end {
-			keep = append(keep, extent{end, x[j].end, x[j].remote})
+			keep = append(keep, x[j].from(end))
 		}
 		j++
 	}
 	return slices.Replace(x, i, j, keep...)
 }
 
-// set makes [off, end) an extent of the given kind.
-func (x extents) set(off, end int64, remote bool) extents {
-	if off >= end {
+// set puts n in, over whatever is there.
+func (x extents) set(n extent) extents {
+	if n.off >= n.end {
 		return x
 	}
-	x = x.cut(off, end)
-	i := x.find(off)
-	n := extent{off, end, remote}
+	x = x.cut(n.off, n.end)
+	i := x.find(n.off)
 	from, to := i, i
-	if i > 0 && x[i-1].end == off && x[i-1].remote == remote {
-		n.off = x[i-1].off
+	if i > 0 && x[i-1].follows(n) {
+		left := x[i-1]
+		left.end = n.end
+		n = left
 		from--
 	}
-	if i < len(x) && x[i].off == end && x[i].remote == remote {
+	if i < len(x) && n.follows(x[i]) {
 		n.end = x[i].end
 		to++
 	}
 	return slices.Replace(x, from, to, n)
 }
 
-// local returns the number of local bytes.
-func (x extents) local() (sum int64) {
-	for _, e := range x {
-		if !e.remote {
-			sum += e.end - e.off
+// local makes [off, end) bytes of the local file.
+func (x extents) local(off, end int64) extents { return x.set(extent{off: off, end: end}) }
+
+// localBytes returns the number of local bytes in [off, end).
+func (x extents) localBytes(off, end int64) (sum int64) {
+	for i := x.find(off); i < len(x) && x[i].off < end; i++ {
+		if !x[i].remote() {
+			sum += min(end, x[i].end) - max(off, x[i].off)
 		}
 	}
 	return sum
 }
 
 // complete reports whether no byte has to be fetched.
-func (x extents) complete() bool {
-	return !slices.ContainsFunc(x, func(e extent) bool { return e.remote })
-}
+func (x extents) complete() bool { return !slices.ContainsFunc(x, extent.remote) }
 
 // remotes returns the parts of [off, end) that have to be fetched.
 func (x extents) remotes(off, end int64) (parts []extent) {
 	for i := x.find(off); i < len(x) && x[i].off < end; i++ {
-		if x[i].remote {
-			parts = append(parts, extent{max(off, x[i].off), min(end, x[i].end), true})
+		if x[i].remote() {
+			e := x[i].from(max(off, x[i].off))
+			e.end = min(end, e.end)
+			parts = append(parts, e)
 		}
 	}
 	return parts
+}
+
+// sources returns the objects that bytes of x are in.
+func (x extents) sources() (all []*stored) {
+	for _, e := range x {
+		if e.src != nil && !slices.Contains(all, e.src) {
+			all = append(all, e.src)
+		}
+	}
+	return all
 }

@@ -2,7 +2,10 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"slices"
 
 	"github.com/agentfs/agentfs/backends"
@@ -11,6 +14,8 @@ import (
 // fetching is a range on its way. Others that need it wait for it.
 type fetching struct {
 	off, end int64
+	src      *stored
+	at       int64
 	done     chan struct{}
 	err      error
 }
@@ -60,15 +65,21 @@ func (c *content) start(off, end int64) *fetching {
 	}
 	end = min((end+blockSize-1)/blockSize*blockSize, c.length)
 	off = off / blockSize * blockSize
-	// One request: from the first remote byte to the last in one piece, and
-	// not what another request is bringing already.
+	// One request: from the first byte of one object to the last in one piece,
+	// and not what another request is bringing already.
 	parts := c.ext.remotes(off, end)
-	off, end = parts[0].off, parts[0].end
-	for _, p := range parts[1:] {
-		if p.off-end > blockSize {
-			break
-		}
-		end = p.end
+	i := slices.IndexFunc(parts, func(p extent) bool { return p.off <= want && want < p.end })
+	from := parts[i]
+	end = from.end
+	for j := i + 1; j < len(parts) && parts[j].off-end <= blockSize && from.near(parts[j]); j++ {
+		end = parts[j].end
+	}
+	for i--; i >= 0 && from.off-parts[i].end <= blockSize && from.near(parts[i]); i-- {
+		from = parts[i]
+	}
+	off = from.off
+	if off+maxWindow <= want {
+		off = want
 	}
 	end = min(end, off+maxWindow)
 	for _, g := range c.inflight {
@@ -81,8 +92,8 @@ func (c *content) start(off, end int64) *fetching {
 	}
 	if want < off || want >= end {
 		// Another piece was nearer; what was asked for is on its way in none.
-		e, _ := c.ext.at(want, min(want+blockSize, c.length))
-		off, end = e.off, e.end
+		from, _ = c.ext.at(want, min(want+blockSize, c.length))
+		off, end = from.off, from.end
 		for _, g := range c.inflight {
 			if off < g.off && g.off < end {
 				end = g.off
@@ -90,42 +101,54 @@ func (c *content) start(off, end int64) *fetching {
 		}
 	}
 	c.edge = end
-	f := &fetching{off: off, end: end, done: make(chan struct{})}
+	f := &fetching{off: off, end: end, src: from.src, at: from.at + off - from.off, done: make(chan struct{})}
 	c.inflight = append(c.inflight, f)
-	c.users++
+	c.enter()
 	go c.run(f)
 	return f
 }
 
+// near reports whether n lies in the same object, as far from e as here.
+func (e extent) near(n extent) bool { return e.src == n.src && n.at-e.at == n.off-e.off }
+
 // run fetches one range. It belongs to no caller: whoever asked first may be
 // gone, others wait for it too.
 func (c *content) run(f *fetching) {
-	c.mu.Lock()
-	fetch := c.fetch
-	c.mu.Unlock()
 	p := make([]byte, f.end-f.off)
-	err := fetch(context.Background(), p, f.off)
-
+	err := c.fs.readStored(context.Background(), f.src, p, f.at)
 	c.mu.Lock()
-	if err == nil {
-		err = c.take(p, f.off)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, backends.ErrChanged) {
+		if e, ok := c.ext.at(f.off, f.end); ok && e.src != f.src {
+			err = nil // it has moved to another object meanwhile: the reader looks again
+		} else {
+			err = fmt.Errorf("%s: the version that was open is gone from the store: %w", f.src.key, backends.ErrChanged)
+		}
+	} else if err == nil {
+		err = c.take(p, f)
 	}
 	f.err = err
 	c.inflight = slices.DeleteFunc(c.inflight, func(g *fetching) bool { return g == f })
+	c.leave()
 	c.mu.Unlock()
 	close(f.done)
-	c.done()
 }
 
 // take puts fetched bytes where still nothing newer is. c.mu is held.
-func (c *content) take(p []byte, off int64) error {
-	parts := c.ext.remotes(off, off+int64(len(p)))
+func (c *content) take(p []byte, f *fetching) error {
+	wanted := func() (parts []extent) {
+		for _, e := range c.ext.remotes(f.off, f.end) {
+			if e.src == f.src && e.at-f.at == e.off-f.off {
+				parts = append(parts, e)
+			}
+		}
+		return parts
+	}
 	var sum int64
-	for _, e := range parts {
+	for _, e := range wanted() {
 		sum += e.end - e.off
 	}
-	if !c.charge(sum) && (!c.recycle() || !c.charge(int64(len(p)))) {
-		return fmt.Errorf("cache budget is used up by what waits to be uploaded and what is open: %w", backends.ErrNoSpace)
+	if !c.charge(sum) && (!c.recycle(f.src) || !c.charge(int64(len(p)))) {
+		return errFull
 	}
 	// charge let the lock go: look again.
 	defer c.recount()
@@ -136,11 +159,29 @@ func (c *content) take(p []byte, off int64) error {
 	if err != nil {
 		return err
 	}
-	for _, e := range c.ext.remotes(off, off+int64(len(p))) {
-		if _, err := file.WriteAt(p[e.off-off:e.end-off], e.off); err != nil {
+	for _, e := range wanted() {
+		if _, err := file.WriteAt(p[e.off-f.off:e.end-f.off], e.off); err != nil {
 			return diskError(err)
 		}
-		c.ext = c.ext.set(e.off, e.end, false)
+		c.ext = c.ext.local(e.off, e.end)
 	}
+	c.fs.stats.fetchBytes.Add(int64(len(p)))
 	return nil
+}
+
+// readStored reads len(p) bytes of one object of the store.
+func (c *FS) readStored(ctx context.Context, s *stored, p []byte, off int64) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	r, _, err := c.store.Open(ctx, s.key, backends.Range{Off: off, Len: int64(len(p))}, backends.If{Match: s.version})
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = io.ReadFull(r, p)
+	if errors.Is(err, io.EOF) {
+		// Not the end of the file: the object is shorter than the store said.
+		err = fmt.Errorf("%s: the store sent less than it announced: %w", s.key, io.ErrUnexpectedEOF)
+	}
+	return err
 }

@@ -130,6 +130,9 @@ func (c *FS) confirmed(d *dir, name string, n *tree.Node) bool {
 	case *dir:
 		x.mu.Lock()
 		defer x.mu.Unlock()
+		if x.local || x.mine {
+			return true
+		}
 		t := x.seen
 		if x.listed.After(t) {
 			t = x.listed
@@ -159,11 +162,11 @@ func (c *FS) ask(ctx context.Context, p *tree.Node, name string) (asked time.Tim
 			return asked, err
 		}
 	}
-	m := c.merging(p)
-	path, err := c.path(p, name)
-	if err != nil {
-		return time.Time{}, err
+	m, ok := c.merging(p)
+	if !ok {
+		return time.Now(), nil // removed, or all that is in it is here
 	}
+	path := join(m.key, name)
 	if err := backends.ValidName(c.store, path); err != nil && !errors.Is(err, backends.ErrReadOnly) {
 		// The store can't have it. (One that takes no changes takes no name,
 		// and may have it all the same.)
@@ -205,34 +208,38 @@ func (c *FS) ReadDir(ctx context.Context, n backends.Node) ([]backends.DirEntry,
 	if err != nil {
 		return nil, err
 	}
-	d := dirOf(p)
-	d.mu.Lock()
-	fresh := c.fresh(d.listed)
-	d.mu.Unlock()
-	if !fresh {
-		err := again(func() error {
-			_, err := c.list(ctx, p, 0)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
+	if err := c.refresh(ctx, p); err != nil {
+		return nil, err
 	}
 	return c.tree.ReadDir(p)
+}
+
+// refresh lists p unless what is known of it can be believed.
+func (c *FS) refresh(ctx context.Context, p *tree.Node) error {
+	d := dirOf(p)
+	d.mu.Lock()
+	fresh := d.local || c.fresh(d.listed)
+	d.mu.Unlock()
+	if fresh {
+		return nil
+	}
+	return again(func() error {
+		_, err := c.list(ctx, p, 0)
+		return err
+	})
 }
 
 // list lists p and merges the listing. With a limit it gives up with errBig
 // when there are more entries than that.
 func (c *FS) list(ctx context.Context, p *tree.Node, limit int) (asked time.Time, err error) {
-	m := c.merging(p)
-	path, ok := c.tree.Path(p)
+	m, ok := c.merging(p)
 	if !ok {
-		// Removed, and still open: nothing is in it.
+		// All that is in it is here; or it was removed and is still open.
 		return m.asked, nil
 	}
 	return c.share(ctx, m.asked, fmt.Sprint("list ", p.ID(), " ", limit), func(ctx context.Context) error {
 		var all []backends.Entry
-		for e, err := range c.store.List(ctx, path, "") {
+		for e, err := range c.store.List(ctx, m.key, "") {
 			if err != nil {
 				return m.listFailed(err)
 			}
@@ -261,7 +268,7 @@ func (m merging) listFailed(err error) error {
 	}
 	defer end()
 	c, p := m.c, m.dir
-	if c.anyLocal(p) {
+	if dirOf(p).job != nil || c.anyLocal(p) {
 		return nil
 	}
 	if p == c.tree.Root() {
@@ -289,7 +296,7 @@ func (c *FS) anyLocal(n *tree.Node) bool {
 			local = local || x.localLocked()
 			x.mu.Unlock()
 		case *dir:
-			local = local || c.anyLocal(child)
+			local = local || x.job != nil || x.local || c.anyLocal(child)
 		}
 	})
 	return local

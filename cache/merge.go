@@ -18,6 +18,7 @@ import (
 type merging struct {
 	c     *FS
 	dir   *tree.Node
+	key   string // by which the store is asked about dir
 	asked time.Time
 	moves uint64
 }
@@ -27,22 +28,24 @@ type merging struct {
 var errMoved = errors.New("changed here while the store was asked")
 
 // merging returns what merges the answer to a question that is asked next
-// about dir. The path to ask by has to be taken from the tree after this.
-func (c *FS) merging(dir *tree.Node) merging {
-	c.moving.RLock()
-	defer c.moving.RUnlock()
-	return merging{c: c, dir: dir, asked: time.Now(), moves: c.moves}
+// about dir; ok is false if the store has no such directory.
+func (c *FS) merging(dir *tree.Node) (m merging, ok bool) {
+	c.ns.Lock()
+	defer c.ns.Unlock()
+	m = merging{c: c, dir: dir, asked: time.Now(), moves: c.moves}
+	m.key, ok = c.tree.Path(dir)
+	return m, ok && !dirOf(dir).local
 }
 
-// begin keeps directories where they are until end is called, or says that
-// they have moved.
+// begin keeps names where they are until end is called, or says that
+// directories have moved.
 func (m merging) begin() (end func(), err error) {
-	m.c.moving.RLock()
+	m.c.ns.Lock()
 	if m.c.moves != m.moves {
-		m.c.moving.RUnlock()
+		m.c.ns.Unlock()
 		return nil, errMoved
 	}
-	return m.c.moving.RUnlock, nil
+	return m.c.ns.Unlock, nil
 }
 
 // one merges the answer about a single name; e is nil if it is not there.
@@ -61,7 +64,7 @@ func (m merging) one(ctx context.Context, name string, e *backends.Entry) error 
 	defer end()
 	d := dirOf(m.dir)
 	d.mu.Lock()
-	if e == nil {
+	if e == nil || m.c.haunts(*e) {
 		m.missing(d, name)
 		if !d.oursSince(name, m.asked) {
 			d.setAbsent(name, m.asked)
@@ -101,6 +104,10 @@ func (m merging) all(ctx context.Context, entries []backends.Entry) error {
 	d := dirOf(m.dir)
 	d.mu.Lock()
 	for _, e := range entries {
+		if m.c.haunts(e) {
+			delete(there, e.Base())
+			continue
+		}
 		m.present(d, e.Base(), e, targets[e.Name])
 	}
 	m.c.tree.Children(m.dir, func(name string, _ *tree.Node) {
@@ -138,13 +145,21 @@ func (m merging) present(d *dir, name string, e backends.Entry, target string) {
 	if d.oursSince(name, m.asked) || tree.CheckName(name) != nil {
 		return
 	}
+	if g := m.c.ghosts[e.Name]; g != nil && !e.IsDir() {
+		// Somebody else has put something over what this machine has taken
+		// away: it is not ours to remove any more.
+		var b batch
+		m.c.lay(&b, g.id())
+		m.c.commitLate(&b)
+	}
 	old, err := m.c.tree.Lookup(m.dir, name)
 	if err == nil {
 		switch x := old.Data.(type) {
 		case *file:
 			x.mu.Lock()
-			local := x.localLocked()
-			same := !local && e.Mode.IsRegular() && x.base.version == e.Version && x.base.size == e.Size
+			// What the store has elsewhere, the answer is not about.
+			local := x.localLocked() || x.base.key != e.Name
+			same := !local && e.Mode.Type() == old.Type() && x.base.version == e.Version && x.base.size == e.Size
 			if same {
 				x.seen = m.asked
 			}
@@ -159,14 +174,8 @@ func (m merging) present(d *dir, name string, e backends.Entry, target string) {
 				x.mu.Unlock()
 				return
 			}
-			if m.c.anyLocal(old) {
+			if x.job != nil || m.c.anyLocal(old) {
 				return
-			}
-		default:
-			if e.Mode.Type() == old.Type() {
-				if t, err := m.c.tree.Readlink(old); err == nil && t == target {
-					return
-				}
 			}
 		}
 	}
@@ -189,13 +198,13 @@ func (m merging) missing(d *dir, name string) {
 	}
 	if f, ok := n.Data.(*file); ok {
 		f.mu.Lock()
-		local := f.localLocked()
+		local := f.localLocked() || f.base.key != join(m.key, name)
 		f.mu.Unlock()
 		if local {
 			return
 		}
 	}
-	if n.IsDir() && m.c.anyLocal(n) {
+	if n.IsDir() && (dirOf(n).job != nil || dirOf(n).local || m.c.anyLocal(n)) {
 		return
 	}
 	m.drop(name, n)
@@ -213,24 +222,18 @@ func (m merging) drop(name string, n *tree.Node) {
 }
 
 // strayed ends what nodes no longer need whose names the store has taken away;
-// path is where n was.
+// path is where n was. c.ns is held.
 func (c *FS) strayed(n *tree.Node, path string) {
 	switch x := n.Data.(type) {
 	case *file:
-		x.stray(path)
+		x.mu.Lock()
+		x.gone, x.astray = true, path
+		x.dropLocked()
+		x.mu.Unlock()
+		x.rehold()
 	case *dir:
+		c.endDirJob(n)
 		c.tree.Children(n, func(name string, child *tree.Node) { c.strayed(child, path+"/"+name) })
-	}
-}
-
-// detached ends what nodes no longer need whose names this machine has taken
-// away.
-func (c *FS) detached(n *tree.Node) {
-	switch x := n.Data.(type) {
-	case *file:
-		x.detach()
-	case *dir:
-		c.tree.Children(n, func(_ string, child *tree.Node) { c.detached(child) })
 	}
 }
 
@@ -245,14 +248,15 @@ func (c *FS) newStored(e backends.Entry, target string, asked time.Time) *tree.N
 		a.Mode = a.Mode.Type() | def
 	}
 	var n *tree.Node
-	switch {
-	case e.IsDir():
+	if e.IsDir() {
 		n = c.tree.NewNode(a, &dir{seen: asked})
-	case e.Mode.Type() == fs.ModeSymlink:
-		n = c.tree.NewSymlink(a, target, nil)
-	default:
-		f := &file{fs: c, seen: asked, base: &stored{version: e.Version, size: e.Size}}
-		n = c.tree.NewNode(a, f)
+	} else {
+		f := &file{fs: c, seen: asked, base: &stored{key: e.Name, version: e.Version, size: e.Size}}
+		if e.Mode.Type() == fs.ModeSymlink {
+			n = c.tree.NewSymlink(a, target, f)
+		} else {
+			n = c.tree.NewNode(a, f)
+		}
 		f.node = n
 	}
 	if !e.ModTime.IsZero() {

@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"bytes"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -11,25 +13,36 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agentfs/agentfs/cache/journal"
 )
 
 // roomFormat is the version of what a room looks like on disk. A newer binary
 // reads older rooms, an older one refuses newer ones.
-const roomFormat = 1
+const roomFormat = 2
+
+// reserveSize is the size of the reserve.
+const reserveSize = 4 << 20
 
 // A room is the cache's place on disk for one store:
 //
 //	ROOM/room.json   what the room is for, and its format
 //	ROOM/lock        held by the process that uses it; says who that is
-//	ROOM/content/    contents by node id, sparse files; emptied at start, but for
-//	                 those with a .json beside them: their upload failed, and
-//	                 they go to kept/
-//	ROOM/kept/       contents that could not be uploaded when a mount ended,
-//	                 each with a .json that says what it is; never deleted
+//	ROOM/journal.db  what the store has still to follow in
+//	ROOM/content/    contents, sparse files; what the journal does not name is
+//	                 removed at start
+//	ROOM/kept/       contents that can't be uploaded any more, each with a .json
+//	                 that says what it is; never deleted
+//	ROOM/reserve     space that is given up when the disk is full, so that the
+//	                 journal can take the removals that make room
 type room struct {
 	dir  string
 	lock *os.File
 
+	info   roomInfo
+	since  int64 // when this process took the room: ns since 1970
 	budget *Budget
 	used   int64            // bytes of local extents; guarded by budget.mu
 	left   bool             // the cache has ended; guarded by budget.mu
@@ -40,6 +53,8 @@ type room struct {
 type roomInfo struct {
 	Format   int    `json:"format"`
 	Identity string `json:"identity"`
+	// Origin is [Config].Origin of the last mount.
+	Origin json.RawMessage `json:"origin,omitempty"`
 }
 
 // Holder says which process uses a room.
@@ -76,7 +91,7 @@ func openRoom(cacheDir, identity, mountPoint string, budget *Budget) (*room, err
 			return nil, fmt.Errorf("cache directory: %w; choose another with --cache-dir", err)
 		}
 	}
-	r := &room{dir: dir, budget: budget}
+	r := &room{dir: dir, budget: budget, since: time.Now().UnixNano()}
 	if err := r.take(identity, mountPoint); err != nil {
 		return nil, err
 	}
@@ -84,15 +99,7 @@ func openRoom(cacheDir, identity, mountPoint string, budget *Budget) (*room, err
 		r.close()
 		return nil, err
 	}
-	if err := r.salvage(); err != nil {
-		r.close()
-		return nil, err
-	}
-	// This storey trusts no other content of an earlier process.
-	if err := emptyDir(filepath.Join(dir, "content")); err != nil {
-		r.close()
-		return nil, err
-	}
+	r.reserveAgain()
 	return r, nil
 }
 
@@ -137,25 +144,12 @@ func (r *room) take(identity, mountPoint string) error {
 
 // check reads room.json, or writes it into a new room.
 func (r *room) check(identity string) error {
-	name := filepath.Join(r.dir, "room.json")
-	b, err := os.ReadFile(name)
+	info, err := readInfo(r.dir)
 	if errors.Is(err, os.ErrNotExist) {
-		b, err := json.Marshal(roomInfo{Format: roomFormat, Identity: identity})
-		if err != nil {
-			return err
-		}
-		tmp := name + ".new"
-		if err := os.WriteFile(tmp, append(b, '\n'), 0o600); err != nil {
-			return err
-		}
-		return os.Rename(tmp, name)
+		return r.write(roomInfo{Format: roomFormat, Identity: identity})
 	}
 	if err != nil {
 		return err
-	}
-	var info roomInfo
-	if err := json.Unmarshal(b, &info); err != nil {
-		return fmt.Errorf("%s is damaged (%w); move %s away to start afresh", name, err, r.dir)
 	}
 	if info.Format > roomFormat {
 		return fmt.Errorf("%s was written by a newer agentfs (format %d, this one knows %d); use that one, or another --cache-dir", r.dir, info.Format, roomFormat)
@@ -163,7 +157,84 @@ func (r *room) check(identity string) error {
 	if info.Identity != identity {
 		return fmt.Errorf("%s belongs to %s, not to %s; move it away", r.dir, info.Identity, identity)
 	}
+	r.info = info
+	if info.Format < roomFormat {
+		// Format 1 had no journal: its contents are of no use.
+		if err := emptyDir(r.contentDir()); err != nil {
+			return err
+		}
+		info.Format = roomFormat
+		return r.write(info)
+	}
 	return nil
+}
+
+func readInfo(dir string) (info roomInfo, err error) {
+	name := filepath.Join(dir, "room.json")
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return info, err
+	}
+	if err := json.Unmarshal(b, &info); err != nil {
+		return info, fmt.Errorf("%s is damaged (%w); move %s away to start afresh", name, err, dir)
+	}
+	return info, nil
+}
+
+// write replaces room.json.
+func (r *room) write(info roomInfo) error {
+	b, err := json.Marshal(info)
+	if err != nil {
+		return err
+	}
+	name := filepath.Join(r.dir, "room.json")
+	if err := os.WriteFile(name+".new", append(b, '\n'), 0o600); err != nil {
+		return err
+	}
+	r.info = info
+	return os.Rename(name+".new", name)
+}
+
+// describe keeps how the store can be opened again.
+func (r *room) describe(origin json.RawMessage) error {
+	if len(origin) == 0 || bytes.Equal(origin, r.info.Origin) {
+		return nil
+	}
+	info := r.info
+	info.Origin = origin
+	return r.write(info)
+}
+
+func (r *room) contentDir() string { return filepath.Join(r.dir, "content") }
+
+func (r *room) reserveName() string { return filepath.Join(r.dir, "reserve") }
+
+// reserveAgain takes the reserve, if there is room for it.
+func (r *room) reserveAgain() {
+	if st, err := os.Stat(r.reserveName()); err == nil && st.Size() >= reserveSize {
+		return
+	}
+	f, err := os.OpenFile(r.reserveName(), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, reserveSize); err != nil {
+		_ = os.Remove(r.reserveName())
+	}
+}
+
+// giveUpReserve makes room on a full disk, once.
+func (r *room) giveUpReserve() bool { return os.Remove(r.reserveName()) == nil }
+
+// sync makes everything in the room safe from a power loss.
+func (r *room) sync() error {
+	d, err := os.Open(r.dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return unix.Syncfs(int(d.Fd()))
 }
 
 func (r *room) close() {
@@ -171,8 +242,37 @@ func (r *room) close() {
 	r.lock.Close()
 }
 
-func (r *room) contentPath(id uint64) string {
-	return filepath.Join(r.dir, "content", fmt.Sprintf("%x", id))
+// contentPath returns where a layer of a node's content lies. Layers left by
+// earlier processes have other names, because since differs.
+func (r *room) contentPath(id, layer uint64) string {
+	return r.layerPath(fmt.Sprintf("%x-%x-%x", id, r.since, layer))
+}
+
+func (r *room) layerPath(name string) string { return filepath.Join(r.contentDir(), name) }
+
+// keepLayer gives a layer a second name, which removeLayer takes away; "" if
+// that can't be.
+func (r *room) keepLayer(path string) string {
+	name := "ghost-" + rand.Text()
+	if os.Link(path, r.layerPath(name)) != nil {
+		return ""
+	}
+	return name
+}
+
+func (r *room) removeLayer(name string) { _ = os.Remove(r.layerPath(filepath.Base(name))) }
+
+// sweepContent removes the layers that nothing refers to.
+func (r *room) sweepContent(wanted map[string]bool) {
+	all, err := os.ReadDir(r.contentDir())
+	if err != nil {
+		return
+	}
+	for _, e := range all {
+		if !wanted[e.Name()] {
+			_ = os.RemoveAll(r.layerPath(e.Name()))
+		}
+	}
 }
 
 // reserve counts n more local bytes, after asking for room if the budget is
@@ -181,6 +281,14 @@ func (r *room) reserve(n int64) bool { return r.budget.reserve(r, n) }
 
 // release counts n local bytes less.
 func (r *room) release(n int64) { r.budget.take(r, -n) }
+
+// force counts n local bytes that are there whether they fit or not.
+func (r *room) force(n int64) {
+	r.budget.mu.Lock()
+	r.budget.used += n
+	r.used += n
+	r.budget.mu.Unlock()
+}
 
 // usage returns the local bytes here and the budget of all.
 func (r *room) usage() (used, budget int64) {
@@ -224,44 +332,6 @@ func (r *room) keep(from string, k Kept) (Kept, error) {
 	return k, os.WriteFile(k.File+".json", append(b, '\n'), 0o600)
 }
 
-// notePath is where a content's note is while its upload has failed.
-func notePath(content string) string { return content + ".json" }
-
-// note writes down what a content is that could not be uploaded, so that it is
-// found if the process ends without a word.
-func (r *room) note(content string, k Kept) error {
-	k.File = content
-	b, err := json.MarshalIndent(k, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(notePath(content), append(b, '\n'), 0o600)
-}
-
-// salvage moves the contents with a note, which a process left that ended
-// without a word, to kept/.
-func (r *room) salvage() error {
-	notes, err := filepath.Glob(filepath.Join(r.dir, "content", "*.json"))
-	if err != nil {
-		return err
-	}
-	for _, name := range notes {
-		var k Kept
-		b, err := os.ReadFile(name)
-		if err != nil {
-			return err
-		}
-		if err := json.Unmarshal(b, &k); err != nil {
-			// Cut short by a full disk or a crash: the content is what counts.
-			k = Kept{Name: "unknown", Error: "its note is damaged"}
-		}
-		if _, err := r.keep(strings.TrimSuffix(name, ".json"), k); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("content left by an earlier mount: %w", err)
-		}
-	}
-	return nil
-}
-
 // Rooms returns, for every room under cacheDir, what it is for, who holds it
 // (nil: nobody) and what is kept in it.
 func Rooms(cacheDir string) ([]RoomStatus, error) {
@@ -272,11 +342,11 @@ func Rooms(cacheDir string) ([]RoomStatus, error) {
 	var all []RoomStatus
 	for _, d := range dirs {
 		s := RoomStatus{Dir: filepath.Dir(d)}
-		var info roomInfo
-		if b, err := os.ReadFile(d); err == nil && json.Unmarshal(b, &info) == nil {
-			s.Identity = info.Identity
+		if info, err := readInfo(s.Dir); err == nil {
+			s.Identity, s.Origin = info.Identity, info.Origin
 		}
 		s.Holder = holderOf(s.Dir)
+		s.Pending = pendingIn(s.Dir)
 		notes, err := filepath.Glob(filepath.Join(s.Dir, "kept", "*.json"))
 		if err != nil {
 			return nil, err
@@ -303,6 +373,19 @@ type RoomStatus struct {
 	// Pending is how many changes the journal holds for the store, -1 if it
 	// can't be read.
 	Pending int64 `json:"pending"`
+}
+
+// pendingIn counts what the journal of a room holds for the store, -1 if it
+// can't be read.
+func pendingIn(dir string) (n int64) {
+	for _, prefix := range []string{"n/", "g/"} {
+		m, err := journal.Count(dir, prefix)
+		if err != nil {
+			return -1
+		}
+		n += m
+	}
+	return n
 }
 
 // holderOf returns who holds a room's lock, nil if nobody does.

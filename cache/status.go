@@ -81,28 +81,80 @@ func (c *FS) Status() any { return c.State() }
 // State is Status with its type.
 func (c *FS) State() Status {
 	s := Status{
-		Store: c.ids, Room: c.room.dir, TTL: c.cfg.TTL, Durability: "close",
-		Nodes: c.tree.Nodes(),
+		Store: c.ids, Room: c.room.dir, TTL: c.cfg.TTL, Durability: c.cfg.Durability,
+		Nodes: c.tree.Nodes(), Damage: c.journal.Damage(), Stats: c.counted(),
 	}
 	s.CacheBytes, s.CacheBudget = c.room.usage()
-	for _, f := range c.waiting() {
-		name, ok := c.tree.Path(f.node)
+	c.ns.Lock()
+	jobs := c.q.jobs()
+	for _, j := range jobs {
+		p, problem, ok := c.show(j)
 		if !ok {
 			continue
 		}
-		f.mu.Lock()
-		p := Pending{Name: name, Op: "put", Size: f.sizeLocked(), Open: f.handles > 0}
-		if f.failed != nil {
-			p.Error = f.failed.Error()
-		}
-		f.mu.Unlock()
-		s.Pending = append(s.Pending, p)
+		s.PendingCount++
 		s.PendingBytes += p.Size
+		s.Pending = append(s.Pending, p)
+		if problem != nil {
+			s.Errors = append(s.Errors, *problem)
+		}
 	}
-	s.PendingCount = int64(len(s.Pending))
+	c.ns.Unlock()
 	slices.SortFunc(s.Pending, func(a, b Pending) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(s.Errors, func(a, b Problem) int { return strings.Compare(a.Name, b.Name) })
+	s.Pending = s.Pending[:min(len(s.Pending), maxShown)]
+	s.Errors = s.Errors[:min(len(s.Errors), maxShown)]
 	c.mu.Lock()
 	s.Conflicts = slices.Clone(c.conflicts)
 	c.mu.Unlock()
+	return s
+}
+
+// show describes a job. c.ns is held.
+func (c *FS) show(j *job) (p Pending, problem *Problem, ok bool) {
+	p.Name = c.nameLocked(j)
+	if p.Name == "" {
+		return p, nil, false
+	}
+	switch j.kind {
+	case jobFile:
+		f := j.f
+		f.mu.Lock()
+		p.Op, p.Open = "put", f.handles > 0
+		if f.changedLocked() {
+			p.Size = f.sizeLocked()
+		} else {
+			p.Op = "copy"
+		}
+		f.mu.Unlock()
+	case jobGhost:
+		p.Op = "remove"
+		if n := c.nodeAt(j.g.key); n != nil && !j.g.dir {
+			return p, nil, false // whatever is put there replaces it
+		}
+	case jobDir:
+		p.Op = "mkdir"
+	}
+	c.q.mu.Lock()
+	defer c.q.mu.Unlock()
+	p.Running = j.running
+	if j.err != nil {
+		p.Error = j.err.Error()
+		problem = &Problem{
+			Name: p.Name, Op: p.Op, Kind: kindOf(j.err), Error: p.Error, Since: j.since, Attempts: j.failures, Next: j.due,
+		}
+	}
+	return p, problem, true
+}
+
+func (c *FS) counted() Stats {
+	s := Stats{
+		Uploads: c.stats.uploads.Load(), UploadBytes: c.stats.uploadBytes.Load(), Copies: c.stats.copies.Load(),
+		Removals: c.stats.removals.Load(), Failures: c.stats.failures.Load(), Conflicts: c.stats.conflicts.Load(),
+		FetchBytes: c.stats.fetchBytes.Load(), Cancelled: c.stats.cancelled.Load(), JournalBytes: c.journal.Size(),
+	}
+	c.q.mu.Lock()
+	defer c.q.mu.Unlock()
+	s.RunningJobs, s.MaxRunningJobs = int64(c.q.count), int64(c.q.most)
 	return s
 }

@@ -38,7 +38,9 @@ func (s *Store) Stat(ctx context.Context, name string) (backends.Entry, error) {
 	case err != nil:
 		return backends.Entry{}, s.fail(ctx, op, name, err)
 	}
-	return obj.entry(name), nil
+	e := obj.entry(name)
+	e.Operation = obj.headers.meta[metaOperation]
+	return e, nil
 }
 
 // hides notes that a directory and a file share a name.

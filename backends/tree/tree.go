@@ -51,10 +51,26 @@ func (t *Tree) Nodes() int64 { return t.nodes.Load() }
 
 // NewNode returns a node without a name. Its type is in a.Mode.
 func (t *Tree) NewNode(a backends.CreateAttr, data any) *Node {
+	return t.NewNodeID(t.lastID.Add(1), a, data)
+}
+
+// SetIDs makes the ids of nodes made from now on higher than id.
+func (t *Tree) SetIDs(id uint64) {
+	for {
+		last := t.lastID.Load()
+		if last >= id || t.lastID.CompareAndSwap(last, id) {
+			return
+		}
+	}
+}
+
+// NewNodeID is NewNode for an owner that has kept the id which the node had in
+// an earlier tree; see SetIDs.
+func (t *Tree) NewNodeID(id uint64, a backends.CreateAttr, data any) *Node {
 	n := &Node{
 		Data: data,
 		tree: t,
-		id:   t.lastID.Add(1),
+		id:   id,
 		kind: a.Mode & fs.ModeType,
 		perm: a.Mode &^ fs.ModeType,
 		uid:  a.UID, gid: a.GID, rdev: a.Rdev,
@@ -76,6 +92,12 @@ func (t *Tree) NewSymlink(a backends.CreateAttr, target string, data any) *Node 
 	n := t.NewNode(a, data)
 	n.extra = &extra{target: target}
 	return n
+}
+
+// SetTarget makes n, a symbolic link that nobody has seen yet, lead to target.
+func (t *Tree) SetTarget(n *Node, target string) {
+	n.perm = 0o777
+	n.extra = &extra{target: target}
 }
 
 // CheckName returns an error unless name can be the name of a new or existing

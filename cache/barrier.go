@@ -1,0 +1,220 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/tree"
+)
+
+// syncFile returns when the store has f as it is now, under the name that it
+// has now. A file without a name has nowhere to go, and is fine.
+func (c *FS) syncFile(ctx context.Context, f *file) error {
+	f.mu.Lock()
+	j := f.job
+	if j == nil {
+		f.mu.Unlock()
+		return nil
+	}
+	f.sealLocked()
+	target := f.change
+	f.mu.Unlock()
+	return c.q.await(ctx, j, func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return !f.pending || f.gone || f.sent >= target && f.base != nil && f.inPlaceLocked()
+	})
+}
+
+// inPlaceLocked reports whether the store has base under f's path. f.mu is
+// held.
+func (f *file) inPlaceLocked() bool {
+	at, ok := f.fs.tree.Path(f.node)
+	return !ok || f.base != nil && f.base.key == at
+}
+
+// SyncDir implements [backends.DirSyncer]: it returns when the store has
+// everything below dir as it is now.
+func (c *FS) SyncDir(ctx context.Context, n backends.Node) error {
+	top, err := c.ownDir(n)
+	if err != nil {
+		return err
+	}
+	return c.syncBelow(ctx, top)
+}
+
+// maxTold is how many failures a barrier tells one by one.
+const maxTold = 8
+
+func (c *FS) syncBelow(ctx context.Context, top *tree.Node) error {
+	return c.syncJobs(ctx, c.jobsBelow(top))
+}
+
+func (c *FS) syncJobs(ctx context.Context, jobs []*job) error {
+	for _, j := range jobs {
+		c.q.hurry(j)
+	}
+	var failed []error
+	count := 0
+	for _, j := range jobs {
+		name := c.nameOf(j)
+		var err error
+		if j.kind == jobFile {
+			err = c.syncFile(ctx, j.f)
+		} else {
+			err = c.q.await(ctx, j, func() bool { return c.overtaken(j) })
+		}
+		if err == nil && j.kind == jobFile {
+			err = j.f.reported(nil, nil)
+		}
+		if err != nil {
+			count++
+			if len(failed) < maxTold {
+				failed = append(failed, fmt.Errorf("%s: %w", name, err))
+			}
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if count > len(failed) {
+		failed = append(failed, fmt.Errorf("and %d more", count-len(failed)))
+	}
+	return errors.Join(failed...)
+}
+
+// jobsBelow returns what the store has still to follow in below top.
+func (c *FS) jobsBelow(top *tree.Node) (jobs []*job) {
+	c.ns.Lock()
+	defer c.ns.Unlock()
+	at, ok := c.tree.Path(top)
+	if !ok {
+		return nil
+	}
+	for _, j := range c.q.jobs() {
+		if name := c.nameLocked(j); name != "" && under(name, at) {
+			jobs = append(jobs, j)
+		}
+	}
+	return jobs
+}
+
+// nameOf returns what a job is about.
+func (c *FS) nameOf(j *job) string {
+	c.ns.Lock()
+	defer c.ns.Unlock()
+	return c.nameLocked(j)
+}
+
+// nameLocked is nameOf with c.ns held.
+func (c *FS) nameLocked(j *job) string {
+	var n *tree.Node
+	switch j.kind {
+	case jobGhost:
+		return j.g.key
+	case jobFile:
+		n = j.f.node
+	case jobDir:
+		n = j.d
+	default:
+		return ""
+	}
+	name, _ := c.tree.Path(n)
+	return name
+}
+
+// Close implements [backends.FileSystem]: what is not in the store yet is
+// brought there; what can't be until ctx ends stays in the journal, and the
+// error says what and where.
+func (c *FS) Close(ctx context.Context) error {
+	err := c.drain(ctx)
+	c.q.stop()
+	c.flushed.Wait()
+	left := int64(c.q.len())
+	if left > 0 {
+		err = &NotStoredError{Room: c.room.dir, Store: c.ids, Count: left, Err: err}
+	} else {
+		err = nil // conflicts: both contents are in the store
+	}
+	if jerr := c.journal.Close(); jerr != nil && left > 0 {
+		err = errors.Join(err, jerr)
+	}
+	if left == 0 {
+		_ = emptyDir(c.room.contentDir())
+	}
+	c.room.close()
+	return err
+}
+
+// NotStoredError says that an ended cache holds changes that the store doesn't
+// have. The next mount of the store from the same cache directory goes on with
+// them, and so does agentfs recover.
+type NotStoredError struct {
+	Room, Store string
+	Count       int64
+	Err         error // why the first of them are not there
+}
+
+// Error implements error.
+func (e *NotStoredError) Error() string {
+	what := "1 change is"
+	if e.Count != 1 {
+		what = fmt.Sprintf("%d changes are", e.Count)
+	}
+	msg := fmt.Sprintf("%s not in %s; the bytes are in %s, and the next mount with this cache directory sends them (or: agentfs recover)", what, e.Store, e.Room)
+	if e.Err != nil {
+		msg += ": " + e.Err.Error()
+	}
+	return msg
+}
+
+// Unwrap returns why.
+func (e *NotStoredError) Unwrap() error { return e.Err }
+
+// drain brings everything to the store, again and again until ctx ends.
+func (c *FS) drain(ctx context.Context) error {
+	wait := 100 * time.Millisecond
+	for {
+		err := c.syncBelow(ctx, c.tree.Root())
+		if ctx.Err() != nil {
+			return err
+		}
+		if c.q.len() == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(wait):
+			wait = min(2*wait, retryMax)
+		}
+	}
+}
+
+// roomPatience is how long a writer waits for the store to take something when
+// the disk budget is used up, as long as it takes anything at all.
+const roomPatience = 30 * time.Second
+
+// makeRoom lets a writer wait until something has been brought to the store,
+// which can be evicted then. It returns false if nothing is on its way.
+func (c *FS) makeRoom(ctx context.Context) bool {
+	c.q.hurryAll()
+	ends, busy := c.q.progress()
+	deadline := time.Now().Add(roomPatience)
+	for busy && time.Now().Before(deadline) {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(10 * time.Millisecond):
+		}
+		now, still := c.q.progress()
+		if now != ends {
+			return true
+		}
+		busy = still
+	}
+	return false
+}

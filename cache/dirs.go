@@ -1,0 +1,371 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/tree"
+)
+
+// How the store comes to have directories. One that was made here is local: it
+// is known to have what the tree says and nothing else, and nobody is asked. It
+// has a job until the store has it: by a marker if it stays empty, else by what
+// is in it. One that was renamed is like a new one, full of renamed files.
+
+func join(dir, name string) string {
+	if dir == "." {
+		return name
+	}
+	return dir + "/" + name
+}
+
+// under reports whether key is dir or lies below it.
+func under(key, dir string) bool {
+	return dir == "." || key == dir || strings.HasPrefix(key, dir) && len(key) > len(dir) && key[len(dir)] == '/'
+}
+
+func (c *FS) setLocal(d *dir, local bool) {
+	d.mu.Lock()
+	d.local = local
+	d.mu.Unlock()
+}
+
+// haunted reports whether the store may have something under key, or below,
+// that is a ghost. c.ns is held.
+func (c *FS) haunted(key string) bool {
+	for k := key; k != "."; k = path.Dir(k) {
+		if c.ghosts[k+"/"] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// place makes a directory that the store has now one that the store is asked
+// about; not yet while it may still have there what another one has left.
+// c.ns is held.
+func (c *FS) place(n *tree.Node) {
+	d := dirOf(n)
+	at, ok := c.tree.Path(n)
+	switch {
+	case !ok || !d.local || d.job != nil:
+		delete(c.limbo, n)
+	case c.haunted(at):
+		c.limbo[n] = struct{}{}
+	default:
+		c.setLocal(d, false)
+		delete(c.limbo, n)
+	}
+}
+
+// placeAll looks at all that wait for that again. c.ns is held.
+func (c *FS) placeAll() {
+	for n := range c.limbo {
+		c.place(n)
+	}
+}
+
+// awaitDir makes n one of the directories that the store has to be made to
+// have. c.ns is held.
+func (c *FS) awaitDir(n *tree.Node) {
+	d := dirOf(n)
+	if d.job == nil {
+		c.newDirJob(n)
+	}
+	c.q.touch(d.job)
+}
+
+// newDirJob gives n a job. c.ns is held, or nobody else knows n.
+func (c *FS) newDirJob(n *tree.Node) {
+	d := dirOf(n)
+	d.job = c.q.newJob(jobDir)
+	d.job.d = n
+	d.mu.Lock()
+	d.mine = true
+	d.mu.Unlock()
+}
+
+// endDirJob is the reverse. c.ns is held.
+func (c *FS) endDirJob(n *tree.Node) {
+	if d := dirOf(n); d.job != nil {
+		c.q.drop(d.job)
+		d.job = nil
+		d.mu.Lock()
+		d.mine = false
+		d.mu.Unlock()
+	}
+}
+
+// runDir makes the store have a directory.
+func (c *FS) runDir(ctx context.Context, j *job) outcome {
+	n := j.d
+	c.ns.Lock()
+	d := dirOf(n)
+	at, ok := c.tree.Path(n)
+	if !ok || d.job != j {
+		c.ns.Unlock()
+		return outcome{}
+	}
+	if d.marker || c.tree.Len(n) > 0 {
+		// What is in it makes it, once that is in the store.
+		if d.marker || c.anyStored(n, at) {
+			c.arrived(n)
+		}
+		c.ns.Unlock()
+		return outcome{}
+	}
+	old := c.ghosts[at+"/"]
+	{
+		wait, fetch := c.inTheWay(at)
+		if old != nil && !old.removing && wait == old.job {
+			wait = nil // the marker that it has left will do
+		}
+		if fileGhost := c.ghosts[at]; fileGhost != nil && wait == nil && fetch == nil {
+			wait, fetch = fileGhost.job, fileGhost.holder()
+		}
+		if fetch != nil {
+			c.ns.Unlock()
+			if err := c.fetchHeld(ctx, fetch); err != nil {
+				return outcome{err: err}
+			}
+			return outcome{soon: true}
+		}
+		if wait != nil {
+			c.ns.Unlock()
+			return outcome{wait: wait}
+		}
+	}
+	unmark := c.mark(at)
+	c.making[at]++
+	c.ns.Unlock()
+	err := c.store.Mkdir(ctx, at, backends.AttrChange{})
+	c.ns.Lock()
+	defer c.ns.Unlock()
+	unmark()
+	if c.making[at]--; c.making[at] == 0 {
+		delete(c.making, at)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return outcome{err: err}
+	}
+	var b batch
+	if now, ok := c.tree.Path(n); ok && now == at {
+		d.marker = true
+		if old != nil && c.ghosts[at+"/"] == old {
+			c.lay(&b, at+"/")
+			c.placeAll()
+		}
+		c.arrivedIn(&b, n)
+	} else {
+		// Renamed or removed while its marker was put.
+		c.ghostDirs(&b, at)
+	}
+	c.commitLate(&b)
+	return outcome{}
+}
+
+// anyStored reports whether the store has something below n, in its place.
+// c.ns is held.
+func (c *FS) anyStored(n *tree.Node, at string) bool {
+	found := false
+	c.tree.Children(n, func(name string, child *tree.Node) {
+		if found {
+			return
+		}
+		switch x := child.Data.(type) {
+		case *file:
+			x.mu.Lock()
+			found = x.base != nil && x.base.key == join(at, name)
+			x.mu.Unlock()
+		case *dir:
+			found = x.job == nil || x.marker
+		}
+	})
+	return found
+}
+
+// arrived records that the store has n, and so has the directories above.
+// c.ns is held.
+func (c *FS) arrived(n *tree.Node) {
+	var b batch
+	c.arrivedIn(&b, n)
+	c.commitLate(&b)
+}
+
+func (c *FS) arrivedIn(b *batch, n *tree.Node) {
+	var way []*tree.Node
+	for n != nil && n != c.tree.Root() {
+		way = append(way, n)
+		parent, _, ok := c.tree.Where(n)
+		if !ok {
+			return
+		}
+		n = parent
+	}
+	for _, n := range slices.Backward(way) {
+		d := dirOf(n)
+		if d.job == nil {
+			continue
+		}
+		c.endDirJob(n)
+		c.place(n)
+		if parent, name, ok := c.tree.Where(n); ok {
+			dirOf(parent).change(name) // answers that don't know of it are old
+		}
+		d.mu.Lock()
+		d.seen = time.Now()
+		d.mu.Unlock()
+		if d.recorded {
+			c.record(b, n, nil, "")
+		}
+	}
+}
+
+// stored reports whether the store has, or may have, something of the directory
+// n itself. c.ns is held.
+func (c *FS) stored(d *dir) bool {
+	return !d.local || d.marker || d.maybe || d.job == nil || c.q.begun(d.job)
+}
+
+// moveBelow makes the store follow n, which is at from and about to be renamed
+// to to, with all that is in it. c.ns is held, and everything in it known.
+func (c *FS) moveBelow(b *batch, n *tree.Node, from string) {
+	d := dirOf(n)
+	if c.stored(d) {
+		if c.ghosts[from+"/"] == nil {
+			c.addGhost(b, &ghost{key: from, dir: true})
+		}
+		c.q.touch(c.ghosts[from+"/"].job)
+	}
+	marker, maybe, local := d.marker, d.maybe, d.local
+	b.undo = append(b.undo, func() {
+		d.marker, d.maybe = marker, maybe
+		c.setLocal(d, local)
+	})
+	d.marker, d.maybe = false, false
+	c.setLocal(d, true)
+	delete(c.limbo, n)
+	c.endDirJob(n) // what waits for the old place need not
+	c.awaitDir(n)
+	c.record(b, n, nil, "")
+	c.tree.Children(n, func(name string, child *tree.Node) {
+		switch x := child.Data.(type) {
+		case *dir:
+			c.moveBelow(b, child, join(from, name))
+		case *file:
+			at := join(from, name)
+			c.leave(b, x, at)
+			x.mu.Lock()
+			base := x.base
+			x.mu.Unlock()
+			c.await(x)
+			if base != nil {
+				x.hold(base)
+			}
+			c.record(b, child, nil, "")
+		}
+	})
+}
+
+// complete makes everything below n known, by one flat listing unless it is.
+func (c *FS) complete(ctx context.Context, n *tree.Node) error {
+	for range 20 {
+		c.ns.Lock()
+		at, ok := c.tree.Path(n)
+		whole := !ok || c.listedBelow(n, time.Now().Add(-c.cfg.TTL))
+		c.ns.Unlock()
+		if whole {
+			return nil
+		}
+		asked, err := c.walk(ctx, n, at)
+		if errors.Is(err, errMoved) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		c.ns.Lock()
+		whole = c.listedBelow(n, asked)
+		c.ns.Unlock()
+		if whole {
+			return nil
+		}
+	}
+	return nil // as far as can be told, while others change it all the time
+}
+
+// listedBelow reports whether all directories below n, and n, are known
+// completely by what was asked not before since. c.ns is held.
+func (c *FS) listedBelow(n *tree.Node, since time.Time) bool {
+	d := dirOf(n)
+	d.mu.Lock()
+	whole := d.local || !d.listed.IsZero() && !d.listed.Before(since)
+	d.mu.Unlock()
+	if !whole {
+		return false
+	}
+	c.tree.Children(n, func(_ string, child *tree.Node) {
+		if whole && child.IsDir() {
+			whole = c.listedBelow(child, since)
+		}
+	})
+	return whole
+}
+
+// walk lists everything below n, which is at at, and merges it.
+func (c *FS) walk(ctx context.Context, n *tree.Node, at string) (asked time.Time, err error) {
+	m, ok := c.merging(n)
+	if !ok || m.key != at {
+		return m.asked, errMoved
+	}
+	below := map[string][]backends.Entry{at: nil}
+	var known func(dir string)
+	known = func(dir string) {
+		if _, ok := below[dir]; ok {
+			return
+		}
+		below[dir] = nil
+		known(path.Dir(dir))
+		below[path.Dir(dir)] = append(below[path.Dir(dir)], backends.Entry{Name: dir, Mode: fs.ModeDir})
+	}
+	for e, err := range backends.Walk(ctx, c.store, at, "") {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, backends.ErrNotDir) {
+			break
+		}
+		if err != nil {
+			return m.asked, err
+		}
+		if !under(e.Name, at) || e.Name == at {
+			continue
+		}
+		if e.IsDir() {
+			known(e.Name)
+			continue
+		}
+		known(path.Dir(e.Name))
+		below[path.Dir(e.Name)] = append(below[path.Dir(e.Name)], e)
+	}
+	dirs := make([]string, 0, len(below))
+	for dir := range below {
+		dirs = append(dirs, dir)
+	}
+	slices.Sort(dirs) // those above first
+	for _, dir := range dirs {
+		c.ns.Lock()
+		node := c.dirAt(dir)
+		c.ns.Unlock()
+		if node == nil || dirOf(node).local && dir != at {
+			continue
+		}
+		if err := (merging{c: c, dir: node, key: dir, asked: m.asked, moves: m.moves}).all(ctx, below[dir]); err != nil {
+			return m.asked, err
+		}
+	}
+	return m.asked, nil
+}

@@ -1,0 +1,397 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/tree"
+)
+
+// A ghost is what the store has under a key although this machine has taken it
+// away: removed it, renamed it or put something else over it. Nobody here sees
+// it. What is put under its key derives from it; if nothing is, it is removed
+// once nobody needs its bytes.
+//
+// INVARIANT: of every key that the store has and this machine knows of, either
+// the file under that path has it as its base, or there is a ghost.
+type ghost struct {
+	key string // of a directory without the slash
+	// st is what the store has: of directories and where it is not known
+	// whether it has anything, nil.
+	st *stored
+	// maybe says that an attempt may have put another object there.
+	maybe *maybe
+	// dir: a directory, of which the store may have a marker.
+	dir bool
+	// removing: it is being removed just now.
+	removing bool
+	refused  bool // by somebody else's newer content
+	job      *job
+}
+
+// maybe is an attempt of this machine that nobody waits for any more, and whose
+// outcome is not known.
+type maybe struct {
+	Op    string `json:"op"`
+	Size  int64  `json:"s"`
+	Layer string `json:"layer,omitempty"` // its bytes, for stores that know no operations
+	// running: it is under way in this process.
+	running *sending
+}
+
+// addGhost makes key a ghost. c.ns is held.
+func (c *FS) addGhost(b *batch, g *ghost) *ghost {
+	old := c.ghosts[g.id()]
+	if old != nil {
+		g.job = old.job
+	} else {
+		g.job = c.q.newJob(jobGhost)
+	}
+	g.job.g = g
+	c.ghosts[g.id()] = g
+	b.undo = append(b.undo, func() {
+		if c.ghosts[g.id()] != g {
+			return
+		}
+		if old != nil {
+			c.ghosts[g.id()], old.job.g = old, old
+		} else {
+			delete(c.ghosts, g.id())
+			c.q.drop(g.job)
+		}
+	})
+	c.recordGhost(b, g)
+	return g
+}
+
+// addGhosts makes key a ghost, and the directories above that are nowhere in
+// the tree: the store may have made them with it. c.ns is held.
+func (c *FS) addGhosts(b *batch, g *ghost) {
+	c.q.touch(c.addGhost(b, g).job)
+	c.ghostDirs(b, path.Dir(g.key))
+}
+
+// ghostDirs makes ghosts of p and the directories above that are nowhere in
+// the tree. Those that are, another directory now, may have a marker. c.ns is
+// held.
+func (c *FS) ghostDirs(b *batch, p string) {
+	for ; p != "."; p = path.Dir(p) {
+		if n := c.dirAt(p); n != nil {
+			dirOf(n).maybe = true
+		} else if c.ghosts[p+"/"] == nil {
+			c.q.touch(c.addGhost(b, &ghost{key: p, dir: true}).job)
+		}
+	}
+}
+
+func (c *FS) recordGhost(b *batch, g *ghost) {
+	r := ghostRecord{Dir: g.dir, Maybe: g.maybe}
+	if g.st != nil {
+		r.Version, r.Size = g.st.version, g.st.size
+	}
+	b.Put("g/"+g.id(), mustJSON(r))
+}
+
+// id is the ghost's place among the others: a key may have both, a file and a
+// directory's marker.
+func (g *ghost) id() string {
+	if g.dir {
+		return g.key + "/"
+	}
+	return g.key
+}
+
+// holder returns one of the files that need the ghost's bytes.
+func (g *ghost) holder() *file {
+	if g.st != nil {
+		for f := range g.st.held {
+			return f
+		}
+	}
+	return nil
+}
+
+// lay ends the ghost of that id: it is gone from the store, or somebody else's by now, or
+// the base of a file again. c.ns is held.
+func (c *FS) lay(b *batch, id string) {
+	g := c.ghosts[id]
+	if g == nil {
+		return
+	}
+	delete(c.ghosts, id)
+	b.Delete("g/" + id)
+	if g.maybe != nil && g.maybe.Layer != "" {
+		c.room.removeLayer(g.maybe.Layer)
+	}
+	c.q.drop(g.job)
+	if len(c.ghosts) > 0 {
+		c.q.kick() // a directory may be empty now
+	}
+}
+
+// haunts reports whether e, which the store has, is a ghost. c.ns is held.
+func (c *FS) haunts(e backends.Entry) bool {
+	if e.IsDir() {
+		return c.ghosts[e.Name+"/"] != nil
+	}
+	g := c.ghosts[e.Name]
+	switch {
+	case g == nil:
+		return false
+	case g.maybe != nil:
+		return true // whose it is, will be found out
+	}
+	return g.st != nil && g.st.version == e.Version
+}
+
+// inTheWay returns what has to be gone before anything is put under key: a
+// ghost that is being removed or looked at, a directory of that name, a file in
+// the place of a directory above, an attempt of another shape; fetch is a file
+// that needs the bytes of one of these, and has to get them first: it may be
+// waiting for this very key. c.ns is held.
+func (c *FS) inTheWay(key string) (wait *job, fetch *file) {
+	for k, s := range c.active {
+		if k != key && (under(k, key) || under(key, k)) {
+			return s.f.job, nil
+		}
+	}
+	if len(c.ghosts) == 0 {
+		return nil, nil
+	}
+	if g := c.ghosts[key+"/"]; g != nil {
+		for _, below := range c.ghosts {
+			if under(below.key, key) && below.key != key {
+				if f := below.holder(); f != nil {
+					return nil, f
+				}
+			}
+		}
+		return g.job, nil
+	}
+	if g := c.ghosts[key]; g != nil && (g.maybe != nil || g.removing) {
+		return g.job, nil
+	}
+	for k := path.Dir(key); k != "."; k = path.Dir(k) {
+		if g := c.ghosts[k]; g != nil {
+			return g.job, g.holder()
+		}
+	}
+	return nil, nil
+}
+
+// hold makes f one of those that need s. c.ns is held.
+func (f *file) hold(s *stored) {
+	if s == nil {
+		return
+	}
+	if s.held == nil {
+		s.held = map[*file]struct{}{}
+	}
+	if _, ok := s.held[f]; !ok {
+		s.held[f] = struct{}{}
+		f.holds = append(f.holds, s)
+	}
+}
+
+// rehold makes f hold just what it needs: its base if that lies elsewhere than
+// it does, and the objects that its content refers to. c.ns is held.
+func (f *file) rehold() {
+	for _, s := range f.holds {
+		delete(s.held, f)
+		if len(s.held) == 0 {
+			f.fs.q.kick()
+		}
+	}
+	f.holds = f.holds[:0]
+	at, ok := f.fs.tree.Path(f.node)
+	f.mu.Lock()
+	base, content, open := f.base, f.c, f.handles > 0
+	f.mu.Unlock()
+	if !ok && !open {
+		return
+	}
+	if ok && base != nil && base.key != at {
+		f.hold(base)
+	}
+	if content != nil {
+		for _, s := range content.sources() {
+			if s != base || !ok {
+				f.hold(s)
+			}
+		}
+	}
+}
+
+// letGo is called when a file without a name has been closed for the last
+// time.
+func (c *FS) letGo(f *file) {
+	c.ns.Lock()
+	defer c.ns.Unlock()
+	f.rehold()
+}
+
+// freeBytes makes the bytes of s independent of it, but for those of the file
+// except, as far as that is nobody else's business already: it returns the job
+// that has to end first, or a file whose content has to be fetched. c.ns is
+// held.
+func (c *FS) freeBytes(s *stored, except *file, j *job) (wait *job, fetch *file) {
+	if s == nil {
+		return nil, nil
+	}
+	for f := range s.held {
+		if f == except {
+			continue
+		}
+		f.mu.Lock()
+		waits := f.job != nil && (f.writing == 0 || f.sealed != nil)
+		fj := f.job
+		f.mu.Unlock()
+		if waits && !c.q.wouldCircle(fj, j) {
+			return fj, nil
+		}
+		return nil, f
+	}
+	return nil, nil
+}
+
+// fetchHeld makes f's content independent of the store. What can't be fetched
+// because there is no room is given up, with a word in the log, if f has no
+// name any more: a file that is too large to keep must not be one that nobody
+// can remove.
+func (c *FS) fetchHeld(ctx context.Context, f *file) error {
+	f.mu.Lock()
+	content := f.content()
+	content.use()
+	f.mu.Unlock()
+	defer content.done()
+	err := content.fetchAll(ctx)
+	c.ns.Lock()
+	defer c.ns.Unlock()
+	at, named := c.tree.Path(f.node)
+	if err != nil && !named && (errors.Is(err, backends.ErrNoSpace) || errors.Is(err, backends.ErrChanged)) {
+		c.log.Warn("removed while it is open, and it can't be kept for those who read it", "size", content.size(), "err", err)
+		for _, s := range f.holds {
+			delete(s.held, f)
+		}
+		f.holds = f.holds[:0]
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var b batch
+	if named {
+		f.mu.Lock()
+		if f.base != nil && f.base.key != at {
+			// It was to be copied; now it is put.
+			if f.change == f.sent {
+				f.change++
+			}
+			f.base = nil
+			content.mu.Lock()
+			content.dirty = true
+			content.mu.Unlock()
+		}
+		f.mu.Unlock()
+		c.await(f)
+		c.record(&b, f.node, nil, "")
+	}
+	f.rehold()
+	return c.commit(&b)
+}
+
+// nodeAt returns the node that has the path now, nil if none has. c.ns is
+// held.
+func (c *FS) nodeAt(p string) *tree.Node {
+	n := c.tree.Root()
+	if p == "." {
+		return n
+	}
+	for seg := range strings.SplitSeq(p, "/") {
+		child, err := c.tree.Lookup(n, seg)
+		if err != nil {
+			return nil
+		}
+		n = child
+	}
+	return n
+}
+
+// dirAt returns the directory that has the path now.
+func (c *FS) dirAt(p string) *tree.Node {
+	if n := c.nodeAt(p); n != nil && n.IsDir() {
+		return n
+	}
+	return nil
+}
+
+// mark says that this machine is changing what the store has under key, until
+// the function that it returns is called: what the store says of it meanwhile
+// doesn't count. c.ns is held now, and then.
+func (c *FS) mark(key string) (unmark func()) {
+	n := c.dirAt(path.Dir(key))
+	if n == nil {
+		return func() {}
+	}
+	d := dirOf(n)
+	d.begin(path.Base(key))
+	return func() { d.end(path.Base(key)) }
+}
+
+// settleMaybe finds out what an attempt has left under a ghost's key that
+// nobody waited for. It returns the version to remove, or that there is nothing
+// of ours.
+func (c *FS) settleMaybe(ctx context.Context, g *ghost) (s *stored, ours bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	e, err := c.store.Stat(ctx, g.key)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, false, nil
+	case err != nil:
+		return nil, false, err
+	case e.IsDir():
+		return nil, false, nil
+	}
+	found := &stored{key: g.key, version: e.Version, size: e.Size}
+	if g.st != nil && e.Version == g.st.version {
+		return found, true, nil
+	}
+	if g.maybe.Op != "" && e.Operation == g.maybe.Op {
+		return found, true, nil
+	}
+	if e.Operation == "" && e.Size == g.maybe.Size && g.maybe.Layer != "" {
+		same, err := c.sameAsLayer(ctx, found, g.maybe.Layer)
+		return found, same, err
+	}
+	return nil, false, nil
+}
+
+// forgetStored makes the next look at key ask the store. c.ns is held.
+func (c *FS) forgetStored(key string) {
+	if p := c.dirAt(path.Dir(key)); p != nil {
+		c.forgetName(p, path.Base(key))
+		c.changed(p, path.Base(key))
+	}
+}
+
+// forgetName makes the next lookup of name ask the store.
+func (c *FS) forgetName(p *tree.Node, name string) {
+	d := dirOf(p)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.absent, name)
+	d.listed = time.Time{}
+	if n, err := c.tree.Lookup(p, name); err == nil {
+		if f, ok := n.Data.(*file); ok {
+			f.mu.Lock()
+			f.seen = time.Time{}
+			f.mu.Unlock()
+		}
+	}
+}

@@ -1,0 +1,203 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agentfs/agentfs/backends"
+)
+
+// handle is an open file.
+type handle struct {
+	f     *file
+	c     *content
+	write bool
+	// created: this open made the file, which is a change to be uploaded.
+	created bool
+	// writing says that f.writing counts this handle; f.mu protects it.
+	writing bool
+}
+
+var (
+	_ backends.File       = (*handle)(nil)
+	_ backends.Allocator  = (*handle)(nil)
+	_ backends.Seeker     = (*handle)(nil)
+	_ backends.PageCacher = (*handle)(nil)
+)
+
+// setWriting counts h in f.writing or not. f.mu is held.
+func (h *handle) setWriting(on bool) {
+	switch {
+	case on && !h.writing:
+		h.f.writing++
+	case !on && h.writing:
+		h.f.writing--
+	}
+	h.writing = on
+}
+
+// ReadAt implements [backends.File].
+func (h *handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	return h.c.readAt(ctx, p, off)
+}
+
+// WriteAt implements [backends.File].
+func (h *handle) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {
+	n, err := h.c.writeAt(ctx, p, off)
+	if n > 0 {
+		h.f.mu.Lock()
+		h.setWriting(true)
+		h.f.mu.Unlock()
+		if terr := h.f.touched(); err == nil && terr != nil {
+			n, err = 0, terr
+		}
+	}
+	return n, err
+}
+
+// Flush implements [backends.File]: what was written is in the journal, and
+// with durability=close in the store, when close(2) returns.
+func (h *handle) Flush(ctx context.Context) error {
+	if !h.write && !h.created {
+		return nil
+	}
+	h.f.mu.Lock()
+	h.setWriting(false)
+	h.f.mu.Unlock()
+	return h.closing(ctx)
+}
+
+// closing does what close(2) has to. The error of an earlier upload is told
+// once.
+func (h *handle) closing(ctx context.Context) error {
+	f := h.f
+	if err := f.fs.homeless(f); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	report := f.report
+	f.report = nil
+	f.sealLocked()
+	pending, j := f.pending, f.job
+	f.mu.Unlock()
+	if !pending {
+		return report
+	}
+	if f.fs.close {
+		return f.reported(f.fs.syncFile(ctx, f), report)
+	}
+	f.fs.q.touch(j)
+	return report
+}
+
+// reported returns err, or if there is none a conflict that somebody has to
+// hear of: before, or just found.
+func (f *file) reported(err, before error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := f.report
+	f.report = nil
+	for _, r := range []error{now, before} {
+		if err == nil && errors.Is(r, backends.ErrChanged) {
+			err = r
+		}
+	}
+	return err
+}
+
+// sealLocked makes the content as it is now what the next upload sends. f.mu
+// is held.
+func (f *file) sealLocked() {
+	if f.c == nil || !f.changedLocked() || f.sealed != nil && f.sealed.change == f.change {
+		return
+	}
+	f.sealed.release()
+	f.sealed = f.c.seal(f.change)
+}
+
+// Sync implements [backends.File].
+func (h *handle) Sync(ctx context.Context) error {
+	f := h.f
+	if err := f.fs.homeless(f); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	report := f.report
+	f.report = nil
+	f.mu.Unlock()
+	return f.reported(f.fs.syncFile(ctx, f), report)
+}
+
+// Close implements [backends.File].
+func (h *handle) Close(ctx context.Context) error {
+	var err error
+	if h.write || h.created {
+		// Writes through a mapping may come after the last close(2).
+		err = h.closing(ctx)
+	}
+	h.c.done()
+	f := h.f
+	f.mu.Lock()
+	h.setWriting(false)
+	f.handles--
+	f.dropLocked()
+	last := f.handles == 0
+	idle := last && !f.gone
+	gone := last && f.gone
+	f.mu.Unlock()
+	if idle {
+		f.fs.rest(f)
+	}
+	if gone {
+		f.fs.letGo(f)
+	}
+	return err
+}
+
+// Allocate implements [backends.Allocator]. Space can't be reserved in a
+// store: what is promised is the size.
+func (h *handle) Allocate(_ context.Context, off, length int64, mode uint32) error {
+	if off < 0 || length <= 0 {
+		return fs.ErrInvalid
+	}
+	keep := mode&unix.FALLOC_FL_KEEP_SIZE != 0
+	switch mode &^ unix.FALLOC_FL_KEEP_SIZE {
+	case 0:
+	case unix.FALLOC_FL_PUNCH_HOLE, unix.FALLOC_FL_ZERO_RANGE:
+		if mode&unix.FALLOC_FL_PUNCH_HOLE != 0 && !keep {
+			return errors.ErrUnsupported
+		}
+		if err := h.c.punch(off, off+min(length, maxSize)); err != nil {
+			return err
+		}
+		if err := h.f.touched(); err != nil {
+			return err
+		}
+	default:
+		return errors.ErrUnsupported
+	}
+	if keep {
+		return nil
+	}
+	if off > maxSize-length {
+		return backends.ErrTooLarge
+	}
+	grown, err := h.c.grow(off + length)
+	if grown && err == nil {
+		err = h.f.touched()
+	}
+	return err
+}
+
+// SeekData implements [backends.Seeker].
+func (h *handle) SeekData(_ context.Context, off int64) (int64, error) { return h.c.seek(off, false) }
+
+// SeekHole implements [backends.Seeker].
+func (h *handle) SeekHole(_ context.Context, off int64) (int64, error) { return h.c.seek(off, true) }
+
+// KeepPages implements [backends.PageCacher]: a node's content changes only
+// through the kernel, because a version from elsewhere gets a new node.
+func (h *handle) KeepPages() bool { return true }

@@ -1,0 +1,171 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agentfs/agentfs/backends"
+)
+
+// layer is one sparse file of the room, in which local bytes lie at the
+// offsets that they have in the content. Its fields are guarded by the mutex
+// of the content that it belongs to.
+type layer struct {
+	path  string
+	file  *os.File // open while somebody uses it
+	users int      // who keep it open
+	refs  int      // the content and its seals; the file goes with the last
+}
+
+// name is how the journal calls the layer.
+func (l *layer) name() string { return filepath.Base(l.path) }
+
+// open returns the file, made if it is not there.
+func (l *layer) open() (*os.File, error) {
+	if l.file == nil {
+		f, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, diskError(err)
+		}
+		l.file = f
+	}
+	return l.file, nil
+}
+
+// rest closes the file if nobody uses it.
+func (l *layer) rest() {
+	if l.users == 0 && l.file != nil {
+		l.file.Close()
+		l.file = nil
+	}
+}
+
+// drop gives one reference back.
+func (l *layer) drop() {
+	if l.refs--; l.refs > 0 {
+		return
+	}
+	if l.file != nil {
+		l.file.Close()
+		l.file = nil
+	}
+	_ = os.Remove(l.path)
+}
+
+// truncate makes the file that long, open or not. One that is not there and
+// would be empty stays away.
+func (l *layer) truncate(size int64) error {
+	if l.file != nil {
+		return diskError(l.file.Truncate(size))
+	}
+	err := os.Truncate(l.path, size)
+	if errors.Is(err, fs.ErrNotExist) {
+		if size == 0 {
+			return nil
+		}
+		f, err := l.open()
+		if err != nil {
+			return err
+		}
+		defer l.rest()
+		return diskError(f.Truncate(size))
+	}
+	return diskError(err)
+}
+
+// zero makes [off, end) a hole in the file.
+func (l *layer) zero(off, end int64) error {
+	f, err := l.open()
+	if err != nil {
+		return err
+	}
+	err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, end-off)
+	if !errors.Is(err, unix.EOPNOTSUPP) {
+		return diskError(err)
+	}
+	// A host file system without holes: zeros, as far as the file goes.
+	st, err := f.Stat()
+	if err != nil {
+		return diskError(err)
+	}
+	zeros := make([]byte, 1<<20)
+	for end = min(end, st.Size()); off < end; {
+		n, err := f.WriteAt(zeros[:min(int64(len(zeros)), end-off)], off)
+		if err != nil {
+			return diskError(err)
+		}
+		off += int64(n)
+	}
+	return nil
+}
+
+// copyRange copies [off, end) to the same place in another layer.
+func (l *layer) copyRange(to *layer, off, end int64) error {
+	return l.copyTo(to, off, end, off)
+}
+
+// copyTo copies [off, end) to another place in a layer.
+func (l *layer) copyTo(to *layer, off, end, at int64) error {
+	from, err := l.open()
+	if err != nil {
+		return err
+	}
+	dst, err := to.open()
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.NewOffsetWriter(dst, at), io.NewSectionReader(from, off, end-off))
+	return diskError(err)
+}
+
+// extents returns where the file has bytes.
+func (l *layer) extents() (x extents, length int64, err error) {
+	f, err := os.Open(l.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, diskError(err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, 0, diskError(err)
+	}
+	length = st.Size()
+	for off := int64(0); off < length; {
+		data, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			break
+		}
+		if err != nil {
+			return extents(nil).local(0, length), length, nil // no holes to be found
+		}
+		hole, err := unix.Seek(int(f.Fd()), data, unix.SEEK_HOLE)
+		if err != nil {
+			return nil, 0, diskError(err)
+		}
+		x = x.local(data, hole)
+		off = hole
+	}
+	return x, length, nil
+}
+
+// diskError gives the host's refusals the contract's names.
+func diskError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("cache: %w", backends.ErrNoSpace)
+	case errors.Is(err, unix.EFBIG):
+		return backends.ErrTooLarge
+	}
+	return fmt.Errorf("cache: %w", err)
+}

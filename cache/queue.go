@@ -1,0 +1,568 @@
+package cache
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/agentfs/agentfs/backends/tree"
+)
+
+const (
+	// defaultGrace is how long a change waits for the next one.
+	defaultGrace = 100 * time.Millisecond
+	// maxGrace is how long it waits if the next one always comes.
+	maxGrace = 2 * time.Second
+	// defaultUploads is how many changes are on their way at once.
+	defaultUploads = 64
+	// retryFirst and retryMax are the pauses before a failed change is tried
+	// again: they double from the one to the other.
+	retryFirst = time.Second
+	retryMax   = time.Minute
+	// attemptLimit bounds one attempt, which may have a large file to send.
+	attemptLimit = 6 * time.Hour
+)
+
+type jobKind int
+
+const (
+	jobFile  jobKind = iota // a file that differs from the store
+	jobDir                  // a directory that the store has to be made to have
+	jobGhost                // a name to be removed; done many at once, by sweep
+	jobSweep                // removes what is due of the ghosts
+	jobAttrs                // attributes of the names in a directory
+)
+
+// job is one thing in which the store is to follow. It exists as long as the
+// difference does. Its fields are guarded by queue.mu but for what it is about.
+type job struct {
+	kind jobKind
+	f    *file
+	d    *tree.Node
+	g    *ghost
+
+	index   int       // in the heap, -1 if not in it
+	due     time.Time // when it is to be tried
+	first   time.Time // since when it waits for the grace to end
+	running bool
+	again   bool // touched while it was running
+	hurry   bool // somebody waits for it
+	dropped bool
+	// wait is the job that has to end first, waiters those that wait for this.
+	wait    *job
+	waiters []*job
+
+	begun    uint64        // attempts
+	ended    chan struct{} // closed at the end of the attempt under way, or the next
+	err      error         // of the last attempt
+	failures int           // attempts in a row that failed
+	since    time.Time     // of the first of these
+}
+
+// outcome is how an attempt went: nothing set is well.
+type outcome struct {
+	err  error
+	wait *job // nothing was done: that one comes first
+	soon bool // to be tried again at once
+}
+
+// queue runs jobs: those that are due, so many at once. Lock order: mu comes
+// after FS.ns and file.mu.
+type queue struct {
+	c     *FS
+	grace time.Duration
+	max   int
+	run   func(context.Context, *job) outcome
+
+	mu      sync.Mutex
+	all     map[*job]struct{} // but for the sweep
+	heap    jobHeap
+	count   int // running
+	most    int // ever running at once
+	ends    uint64
+	stopped bool
+	sweep   *job
+	// down says that the store could not be reached: until then, only what
+	// somebody waits for is tried, and one job to see whether it is back.
+	down     time.Time
+	downWait time.Duration
+	wake     chan struct{}
+	done     sync.WaitGroup
+	ctx      context.Context
+	cancel   context.CancelFunc
+}
+
+func newQueue(c *FS, grace time.Duration, most int) *queue {
+	q := &queue{c: c, grace: grace, max: most, wake: make(chan struct{}, 1), all: map[*job]struct{}{}}
+	q.ctx, q.cancel = context.WithCancel(context.Background())
+	q.sweep = &job{kind: jobSweep, index: -1, ended: make(chan struct{})}
+	return q
+}
+
+// newJob returns a job that is not due before it is touched.
+func (q *queue) newJob(k jobKind) *job {
+	j := &job{kind: k, index: -1, ended: make(chan struct{})}
+	q.mu.Lock()
+	q.all[j] = struct{}{}
+	q.mu.Unlock()
+	return j
+}
+
+// jobs returns all jobs.
+func (q *queue) jobs() []*job {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Collect(maps.Keys(q.all))
+}
+
+// len returns how many jobs there are.
+func (q *queue) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.all)
+}
+
+func (q *queue) start(run func(context.Context, *job) outcome) {
+	q.run = run
+	q.done.Go(q.dispatch)
+}
+
+// stop ends the background. With cancel, what is under way is given up.
+func (q *queue) stop() {
+	q.mu.Lock()
+	q.stopped = true
+	q.mu.Unlock()
+	q.poke()
+	q.cancel()
+	q.done.Wait()
+}
+
+func (q *queue) poke() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// touch says that j has changed, and is to be done when the grace has passed.
+func (q *queue) touch(j *job) {
+	if j == nil {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if j.dropped {
+		return
+	}
+	if j.kind == jobGhost {
+		j = q.sweep
+	}
+	now := time.Now()
+	if j.first.IsZero() {
+		j.first = now
+	}
+	due := now.Add(q.grace)
+	if limit := j.first.Add(maxGrace); due.After(limit) {
+		due = limit
+	}
+	switch {
+	case j.hurry:
+		due = now
+	case j.failures > 0 && j.index >= 0 && j.due.After(due):
+		due = j.due // its pause
+	}
+	q.schedule(j, due)
+}
+
+// schedule puts j into the heap. q.mu is held.
+func (q *queue) schedule(j *job, due time.Time) {
+	if j.dropped || q.stopped {
+		return
+	}
+	if j.running {
+		j.again = true
+		j.due = due
+		return
+	}
+	if j.wait != nil {
+		if j.hurry {
+			q.hurryLocked(j.wait)
+		}
+		return
+	}
+	j.due = due
+	if j.index >= 0 {
+		heap.Fix(&q.heap, j.index)
+	} else {
+		heap.Push(&q.heap, j)
+	}
+	q.poke()
+}
+
+// hurry makes j be done at once, and what has to come before it.
+func (q *queue) hurry(j *job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.hurryLocked(j)
+}
+
+func (q *queue) hurryLocked(j *job) {
+	for depth := 0; j != nil && depth < 1000; depth++ {
+		if j.dropped {
+			return
+		}
+		j.hurry = true
+		if j.kind == jobGhost {
+			q.sweep.hurry = true
+			q.schedule(q.sweep, time.Now())
+			j = j.wait
+			continue
+		}
+		if j.wait == nil {
+			q.schedule(j, time.Now())
+			return
+		}
+		j = j.wait
+	}
+}
+
+// hurryAll makes everything be done that is not in a pause after a failure.
+func (q *queue) hurryAll() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	for _, j := range q.heap {
+		if j.failures == 0 {
+			j.due = now
+		}
+	}
+	heap.Init(&q.heap)
+	q.poke()
+}
+
+// kick makes the sweep look again: something that ghosts waited for has ended.
+func (q *queue) kick() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	due := time.Now().Add(min(q.grace, 20*time.Millisecond))
+	if q.sweep.index >= 0 && q.sweep.due.Before(due) {
+		return
+	}
+	q.schedule(q.sweep, due)
+}
+
+// drop ends a job that has nothing left to do. Those who wait for it go on.
+func (q *queue) drop(j *job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if j.dropped {
+		return
+	}
+	j.dropped = true
+	delete(q.all, j)
+	if j.index >= 0 {
+		heap.Remove(&q.heap, j.index)
+	}
+	j.err = nil
+	if !j.running {
+		q.finish(j)
+	}
+}
+
+// finish lets go those who wait for j. If it has failed, so have they: whoever
+// waits for them has to hear of it. q.mu is held.
+func (q *queue) finish(j *job) {
+	close(j.ended)
+	j.ended = make(chan struct{})
+	waiters := j.waiters
+	j.waiters = nil
+	now := time.Now()
+	for _, w := range waiters {
+		if w.wait != j || w.dropped {
+			continue
+		}
+		w.wait = nil
+		switch {
+		case j.err != nil && !j.dropped:
+			w.err, w.hurry = j.err, false
+			w.begun++ // whoever waits for it has waited for this
+			if w.kind != jobGhost {
+				q.schedule(w, j.due)
+			}
+			q.finish(w)
+		case w.kind == jobGhost:
+			q.schedule(q.sweep, now)
+		default:
+			q.schedule(w, now)
+		}
+	}
+}
+
+// await makes j be done until clean says that it is, and returns nil then. An
+// attempt that began after the call and failed is the end of it, too.
+func (q *queue) await(ctx context.Context, j *job, clean func() bool) error {
+	q.mu.Lock()
+	start := j.begun
+	for {
+		if j.dropped || q.stopped {
+			q.mu.Unlock()
+			if clean() {
+				return nil
+			}
+			q.mu.Lock()
+			if j.dropped {
+				q.mu.Unlock()
+				return nil
+			}
+			q.mu.Unlock()
+			return errEnded
+		}
+		q.hurryLocked(j)
+		ended := j.ended
+		q.mu.Unlock()
+		if clean() {
+			return nil
+		}
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		q.mu.Lock()
+		if j.err != nil && j.begun > start && !j.running && !j.dropped {
+			err := j.err
+			q.mu.Unlock()
+			return err
+		}
+	}
+}
+
+// errEnded is the error of a barrier that the end of the mount overtakes.
+var errEnded = errors.New("the mount is ending")
+
+// wouldCircle reports whether a waits, by way of others, for b.
+func (q *queue) wouldCircle(a, b *job) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for depth := 0; a != nil && depth < 1000; depth++ {
+		if a == b {
+			return true
+		}
+		a = a.wait
+	}
+	return a != nil
+}
+
+// block makes j wait for the end of another one.
+func (q *queue) block(j, on *job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.blockLocked(j, on)
+}
+
+func (q *queue) blockLocked(j, on *job) {
+	if on == nil || on.dropped || on == j {
+		return
+	}
+	if j.wait != on {
+		j.wait = on
+		on.waiters = append(on.waiters, j)
+	}
+	if j.hurry {
+		q.hurryLocked(on)
+	} else if on.index < 0 && !on.running && on.wait == nil && on.failures == 0 {
+		if on.kind == jobGhost {
+			on = q.sweep
+		}
+		q.schedule(on, time.Now())
+	}
+}
+
+// dispatch starts what is due.
+func (q *queue) dispatch() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		q.mu.Lock()
+		now := time.Now()
+		sleep := time.Hour
+		for !q.stopped && len(q.heap) > 0 && q.count < q.max {
+			j := q.heap[0]
+			if wait := j.due.Sub(now); wait > 0 {
+				sleep = wait
+				break
+			}
+			heap.Pop(&q.heap)
+			if q.down.After(now) && !j.hurry {
+				j.due = q.down // the store is not there
+				heap.Push(&q.heap, j)
+				continue
+			}
+			if !q.down.IsZero() && !j.hurry {
+				q.down = now.Add(q.downWait) // this one finds out whether it is back
+			}
+			q.begin(j)
+		}
+		stopped := q.stopped
+		q.mu.Unlock()
+		if stopped {
+			return
+		}
+		timer.Reset(sleep)
+		select {
+		case <-q.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// begin runs j. q.mu is held.
+func (q *queue) begin(j *job) {
+	j.running, j.again = true, false
+	j.first = time.Time{}
+	j.begun++
+	q.count++
+	q.most = max(q.most, q.count)
+	q.done.Go(func() {
+		ctx, cancel := context.WithTimeout(q.ctx, attemptLimit)
+		o := q.run(ctx, j)
+		cancel()
+		q.end(j, o)
+	})
+}
+
+func (q *queue) end(j *job, o outcome) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	j.running = false
+	q.count--
+	q.ends++
+	hurry := j.hurry
+	j.err = o.err
+	now := time.Now()
+	switch {
+	case j.dropped:
+	case o.wait != nil:
+		q.blockLocked(j, o.wait)
+		if j.wait == nil {
+			q.schedule(j, now)
+		}
+		q.poke()
+		return // the attempt goes on when that has ended
+	case o.err != nil:
+		j.hurry = false
+		q.failed(j, o.err, now)
+	default:
+		j.hurry = false
+		j.failures = 0
+		q.down, q.downWait = time.Time{}, 0
+		if o.soon || j.again {
+			due := now
+			if !o.soon && !hurry && j.due.After(now) {
+				due = j.due
+			}
+			q.schedule(j, due)
+		}
+	}
+	q.finish(j)
+	q.poke()
+}
+
+// failed schedules the next attempt. An outage makes everybody wait, another
+// failure only the job itself. q.mu is held.
+func (q *queue) failed(j *job, err error, now time.Time) {
+	if j.failures == 0 {
+		j.since = now
+	}
+	j.failures++
+	pause := min(retryFirst<<min(j.failures-1, 10), retryMax)
+	if kindOf(err) == kindOutage && j.kind != jobGhost {
+		if !q.down.After(now) {
+			q.downWait = min(max(2*q.downWait, retryFirst), retryMax)
+			q.down = now.Add(q.downWait)
+		}
+		pause = q.downWait
+	}
+	q.schedule(j, now.Add(pause))
+}
+
+// jobHeap orders jobs by when they are due.
+type jobHeap []*job
+
+func (h jobHeap) Len() int           { return len(h) }
+func (h jobHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+func (h jobHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+func (h *jobHeap) Push(x any) {
+	j := x.(*job)
+	j.index = len(*h)
+	*h = append(*h, j)
+}
+func (h *jobHeap) Pop() any {
+	old := *h
+	j := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	j.index = -1
+	return j
+}
+
+// due reports whether a ghost is not in a pause after a failure.
+func (q *queue) due(j *job, now time.Time) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return !j.dropped && (j.failures == 0 || j.hurry || !j.due.After(now))
+}
+
+// fail records that the removal of a ghost has failed. The sweep itself is
+// scheduled by its own failure.
+func (q *queue) fail(j *job, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	if j.failures == 0 {
+		j.since = now
+	}
+	j.failures++
+	j.begun++
+	j.err, j.hurry = err, false
+	j.due = now.Add(min(retryFirst<<min(j.failures-1, 10), retryMax))
+	q.finish(j)
+}
+
+// released lets go those who wait for a ghost of which more is known now.
+func (q *queue) released(j *job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	j.err, j.failures = nil, 0
+	q.finish(j)
+}
+
+// progress returns how many attempts have ended, and whether there are others
+// that can be expected to.
+func (q *queue) progress() (ends uint64, busy bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	busy = q.count > 0
+	for _, j := range q.heap {
+		if j.failures == 0 && !j.due.After(now) && !q.down.After(now) {
+			busy = true
+			break
+		}
+	}
+	return q.ends, busy
+}
+
+// begun reports whether an attempt was ever made.
+func (q *queue) begun(j *job) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return j.begun > 0
+}

@@ -1,0 +1,376 @@
+package cache
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/tree"
+	"github.com/agentfs/agentfs/cache/journal"
+)
+
+// What the journal holds, by the first letter of the key:
+//
+//	n/ID       a node that differs from the store, or the way to one (nodeRecord)
+//	x/ID       the map of a content that is not just its local file (mapRecord)
+//	x/ID/SEQ   a change of that map since (row)
+//	g/KEY      a ghost (ghostRecord)
+//	c/TIME     a conflict (Conflict), for people
+//	synced     when everything in the room was last made safe from a power loss
+//
+// Everything else is in the store, and asked again.
+
+// text is a string of any bytes in JSON: as it is if it is UTF-8.
+type text string
+
+const notUTF8 = "\x00base64:"
+
+// MarshalJSON implements json.Marshaler.
+func (t text) MarshalJSON() ([]byte, error) {
+	s := string(t)
+	if !utf8.ValidString(s) || strings.HasPrefix(s, notUTF8) {
+		s = notUTF8 + base64.StdEncoding.EncodeToString([]byte(s))
+	}
+	return json.Marshal(s)
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *text) UnmarshalJSON(b []byte) error {
+	var s string
+	if err := json.Unmarshal(b, &s); err != nil {
+		return err
+	}
+	if enc, ok := strings.CutPrefix(s, notUTF8); ok {
+		raw, err := base64.StdEncoding.DecodeString(enc)
+		if err != nil {
+			return err
+		}
+		s = string(raw)
+	}
+	*t = text(s)
+	return nil
+}
+
+// nodeRecord is a node in the journal.
+type nodeRecord struct {
+	Parent uint64      `json:"p"`
+	Name   text        `json:"n"`
+	Mode   fs.FileMode `json:"m"`
+	UID    uint32      `json:"u,omitempty"`
+	GID    uint32      `json:"g,omitempty"`
+	Atime  int64       `json:"at"`
+	Mtime  int64       `json:"mt"`
+	Ctime  int64       `json:"ct"`
+	Target text        `json:"target,omitempty"`
+	// Pending: it differs from the store. Otherwise it is the way to one that
+	// does.
+	Pending bool `json:"pending,omitempty"`
+
+	// Of files.
+	Base    *storedRecord `json:"base,omitempty"`
+	Changed bool          `json:"changed,omitempty"` // the store lacks the content
+	Layer   string        `json:"layer,omitempty"`   // the local file
+	Map     bool          `json:"map,omitempty"`     // there is a map beside it
+	Ops     []attempt     `json:"ops,omitempty"`
+
+	// Of directories.
+	Local  bool `json:"local,omitempty"`
+	Marker bool `json:"marker,omitempty"`
+}
+
+// attempt is a change of an object whose outcome nobody knows yet.
+type attempt struct {
+	Op     string `json:"op"`
+	Key    text   `json:"key"`
+	Change uint64 `json:"change"`
+}
+
+type storedRecord struct {
+	Key     text             `json:"k"`
+	Version backends.Version `json:"v"`
+	Size    int64            `json:"s"`
+}
+
+func recordOf(s *stored) *storedRecord {
+	if s == nil {
+		return nil
+	}
+	return &storedRecord{text(s.key), s.version, s.size}
+}
+
+// mapRecord is the map of a content.
+type mapRecord struct {
+	Len     int64          `json:"len"`
+	Sources []storedRecord `json:"src,omitempty"`
+	// Ext has off, end, source (from 1; 0 is the local file) and offset in it.
+	Ext [][4]int64 `json:"ext,omitempty"`
+}
+
+// row is a change of a map.
+type row struct {
+	Off  int64 `json:"o,omitempty"`
+	End  int64 `json:"e,omitempty"`
+	Hole bool  `json:"h,omitempty"` // else local bytes
+	Len  int64 `json:"l"`
+}
+
+// maxRows is how many rows a map may have beside it before it is written anew.
+const maxRows = 512
+
+// ghostRecord is a ghost.
+type ghostRecord struct {
+	Version backends.Version `json:"v,omitempty"`
+	Size    int64            `json:"s,omitempty"`
+	Dir     bool             `json:"d,omitempty"`
+	Maybe   *maybe           `json:"maybe,omitempty"`
+}
+
+func idKey(id uint64) string { return fmt.Sprintf("%016x", id) }
+
+func nodeKey(id uint64) string { return "n/" + idKey(id) }
+func mapKey(id uint64) string  { return "x/" + idKey(id) }
+
+func mustJSON(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("cache: %T has no JSON: %v", v, err)) // our own types
+	}
+	return b
+}
+
+// batch is what one operation changes in the journal.
+type batch struct {
+	journal.Batch
+	undo []func() // takes back what is remembered of the batch if it fails
+}
+
+// commit puts a batch down. What is not in the journal has not happened, so
+// its error is that of the operation.
+func (c *FS) commit(b *batch) error {
+	if b.Len() == 0 {
+		return nil
+	}
+	err := c.journal.Commit(&b.Batch)
+	if err != nil && errors.Is(err, unix.ENOSPC) && c.room.giveUpReserve() {
+		err = c.journal.Commit(&b.Batch)
+	}
+	if err != nil {
+		for _, f := range b.undo {
+			f()
+		}
+		return diskError(fmt.Errorf("journal: %w", err))
+	}
+	return nil
+}
+
+// commitLate is commit for what has happened anyway, in the store: without it
+// the journal only knows of more work than there is.
+func (c *FS) commitLate(b *batch) {
+	if err := c.commit(b); err != nil {
+		c.log.Warn("the journal could not be brought up to date; what it still has is looked at again later", "err", err)
+	}
+}
+
+// record puts n, and the directories on the way to it, into b. With at not
+// nil it is recorded as the child called name of at, where it is going to be.
+// c.ns is held.
+func (c *FS) record(b *batch, n *tree.Node, at *tree.Node, name string) {
+	if at == nil {
+		var ok bool
+		if at, name, ok = c.tree.Where(n); !ok || at == n {
+			return
+		}
+	}
+	c.anchor(b, at)
+	a := c.tree.Attr(n)
+	r := nodeRecord{
+		Parent: at.ID(), Name: text(name), Mode: a.Mode, UID: a.UID, GID: a.GID,
+		Atime: a.Atime.UnixNano(), Mtime: a.Mtime.UnixNano(), Ctime: a.Ctime.UnixNano(),
+	}
+	switch x := n.Data.(type) {
+	case *dir:
+		r.Pending, r.Local, r.Marker = x.job != nil, x.local, x.marker
+		if !x.recorded {
+			x.recorded = true
+			b.undo = append(b.undo, func() { x.recorded = false })
+		}
+	case *file:
+		x.mu.Lock()
+		x.recordLocked(b, &r)
+		x.mu.Unlock()
+		x.recorded = true
+	default:
+		return
+	}
+	b.Put(nodeKey(n.ID()), mustJSON(r))
+}
+
+// anchor records the way to d. c.ns is held.
+func (c *FS) anchor(b *batch, d *tree.Node) {
+	for d != c.tree.Root() && !dirOf(d).recorded {
+		at, name, ok := c.tree.Where(d)
+		if !ok {
+			return
+		}
+		c.record(b, d, at, name)
+	}
+}
+
+// recordLocked fills r, and puts the content's map into b if it needs one.
+// f.mu is held, and FS.ns.
+func (f *file) recordLocked(b *batch, r *nodeRecord) {
+	r.Pending, r.Base, r.Changed, r.Ops = f.pending, recordOf(f.base), f.changedLocked(), f.ops
+	if !r.Changed || f.c == nil {
+		return
+	}
+	c := f.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.layer == nil {
+		c.layer = f.fs.newLayer(c.id)
+		c.layer.users = c.users
+	}
+	b.undo = append(b.undo, func() {
+		c.mu.Lock()
+		c.kept = notJournaled
+		c.mu.Unlock()
+	})
+	r.Layer = c.layer.name()
+	if c.ext.complete() {
+		if err := c.layer.truncate(c.length); err == nil {
+			if c.kept == asMap {
+				c.dropMap(b)
+			}
+			c.kept, c.rows = asFile, 0
+			return
+		}
+		// The disk is full, or worse: the map tells the length.
+	}
+	r.Map = true
+	c.putMap(b)
+	c.kept = asMap
+}
+
+// putMap puts the whole map into b. c.mu is held.
+func (c *content) putMap(b *batch) {
+	m := mapRecord{Len: c.length}
+	sources := c.ext.sources()
+	index := make(map[*stored]int64, len(sources))
+	for i, s := range sources {
+		index[s] = int64(i + 1)
+		m.Sources = append(m.Sources, *recordOf(s))
+	}
+	for _, e := range c.ext {
+		m.Ext = append(m.Ext, [4]int64{e.off, e.end, index[e.src], e.at})
+	}
+	if c.rows > 0 {
+		b.DeletePrefix(mapKey(c.id) + "/")
+	}
+	c.rows = 0
+	b.Put(mapKey(c.id), mustJSON(m))
+}
+
+// dropMap takes the map out. c.mu is held.
+func (c *content) dropMap(b *batch) {
+	b.Delete(mapKey(c.id))
+	if c.rows > 0 {
+		b.DeletePrefix(mapKey(c.id) + "/")
+	}
+}
+
+// journalRow records a change of a content that is in the journal as a map.
+// c.mu is held.
+func (c *content) journalRow(r row) error {
+	if c.kept != asMap {
+		return nil
+	}
+	var b batch
+	if c.rows >= maxRows {
+		c.putMap(&b)
+	} else {
+		c.rows++
+		b.Put(mapKey(c.id)+"/"+strconv.FormatInt(int64(c.rows)+1<<40, 16), mustJSON(r))
+	}
+	return c.fs.commit(&b)
+}
+
+// inJournal reports whether nothing about the content is still to be recorded.
+func (c *content) inJournal() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.kept != notJournaled
+}
+
+// forgetRecord takes a node's records out. c.ns is held.
+func (c *FS) forgetRecord(b *batch, n *tree.Node) {
+	switch x := n.Data.(type) {
+	case *dir:
+		if x.recorded {
+			x.recorded = false
+			b.Delete(nodeKey(n.ID()))
+		}
+	case *file:
+		if !x.recorded {
+			return
+		}
+		x.recorded = false
+		b.Delete(nodeKey(n.ID()))
+		x.mu.Lock()
+		if x.c != nil {
+			x.c.mu.Lock()
+			if x.c.kept == asMap {
+				x.c.dropMap(b)
+			}
+			x.c.kept, x.c.rows = notJournaled, 0
+			x.c.mu.Unlock()
+		}
+		x.mu.Unlock()
+	}
+}
+
+// dirtied records the first change of a file that the store had, and whatever
+// else about its content the journal lacks.
+func (c *FS) dirtied(f *file) error {
+	c.ns.Lock()
+	defer c.ns.Unlock()
+	return c.dirtiedLocked(f)
+}
+
+// dirtiedLocked is dirtied with c.ns held.
+func (c *FS) dirtiedLocked(f *file) error {
+	if _, ok := c.tree.Path(f.node); !ok {
+		f.mu.Lock()
+		if f.astray == "" {
+			f.sent = f.change
+		}
+		f.mu.Unlock()
+		return nil
+	}
+	c.await(f)
+	var b batch
+	c.record(&b, f.node, nil, "")
+	return c.commit(&b)
+}
+
+// await makes f one of the files that differ from the store. c.ns is held.
+func (c *FS) await(f *file) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pending = true
+	if f.job == nil {
+		f.job = c.q.newJob(jobFile)
+		f.job.f = f
+	}
+}
+
+// timeOf is the reverse of time.Time.UnixNano.
+func timeOf(ns int64) time.Time { return time.Unix(0, ns) }

@@ -1,0 +1,354 @@
+package cache
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/tree"
+)
+
+// replaying is what an earlier process has left in the journal.
+type replaying struct {
+	c      *FS
+	nodes  map[uint64]*nodeRecord
+	maps   map[uint64]*mapRecord
+	rows   map[uint64][]row
+	made   map[uint64]*tree.Node
+	stored map[storedRecord]*stored // one for all who refer to it
+	synced int64
+	layers map[string]bool // that something refers to
+}
+
+// replay makes the tree differ from the store as the journal says.
+func (c *FS) replay() error {
+	r := &replaying{
+		c: c, nodes: map[uint64]*nodeRecord{}, maps: map[uint64]*mapRecord{}, rows: map[uint64][]row{},
+		made: map[uint64]*tree.Node{}, stored: map[storedRecord]*stored{}, layers: map[string]bool{},
+	}
+	ghosts := map[string]ghostRecord{}
+	damaged := 0
+	err := c.journal.All(func(key string, value []byte) error {
+		if err := r.read(key, value, ghosts); err != nil {
+			damaged++
+			c.log.Error("an entry of the journal can't be read", "key", key, "err", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("journal in %s: %w; move that directory away to start afresh, its contents lie beside the journal", c.room.dir, err)
+	}
+	if d := c.journal.Damage(); d != "" {
+		c.log.Error("the journal was damaged", "room", c.room.dir, "damage", d)
+	}
+	c.ns.Lock()
+	defer c.ns.Unlock()
+	c.tree.SetIDs(r.highest())
+	for id := range r.nodes {
+		r.node(id, 0)
+	}
+	for key, g := range ghosts {
+		r.ghost(key, g)
+	}
+	var b batch
+	r.files(&b)
+	for _, n := range r.made {
+		if n != nil && n.IsDir() {
+			c.place(n)
+		}
+	}
+	c.room.sweepContent(r.layers)
+	if n := c.q.len(); n > 0 {
+		c.log.Info("going on with what an earlier mount has left", "changes", n)
+	}
+	if len(r.nodes) == 0 && len(ghosts) == 0 && damaged == 0 {
+		// Nothing to keep: what is left are the ways to nothing.
+		b.DeletePrefix("n/")
+		b.DeletePrefix("x/")
+	}
+	return c.commit(&b)
+}
+
+// read takes one record.
+func (r *replaying) read(key string, value []byte, ghosts map[string]ghostRecord) error {
+	kind, rest, _ := strings.Cut(key, "/")
+	switch kind {
+	case "n":
+		id, err := strconv.ParseUint(rest, 16, 64)
+		if err != nil {
+			return err
+		}
+		var n nodeRecord
+		if err := json.Unmarshal(value, &n); err != nil {
+			return err
+		}
+		r.nodes[id] = &n
+	case "x":
+		rest, seq, isRow := strings.Cut(rest, "/")
+		id, err := strconv.ParseUint(rest, 16, 64)
+		if err != nil {
+			return err
+		}
+		if isRow {
+			var x row
+			if err := json.Unmarshal(value, &x); err != nil {
+				return err
+			}
+			_ = seq // All is in the order of the keys
+			r.rows[id] = append(r.rows[id], x)
+			return nil
+		}
+		var m mapRecord
+		if err := json.Unmarshal(value, &m); err != nil {
+			return err
+		}
+		r.maps[id] = &m
+	case "g":
+		var g ghostRecord
+		if err := json.Unmarshal(value, &g); err != nil {
+			return err
+		}
+		ghosts[rest] = g
+	case "c":
+		var x Conflict
+		if err := json.Unmarshal(value, &x); err != nil {
+			return err
+		}
+		r.c.conflicts = append(r.c.conflicts, x)
+	case "synced":
+		return json.Unmarshal(value, &r.synced)
+	}
+	return nil
+}
+
+func (r *replaying) highest() (id uint64) {
+	for k, n := range r.nodes {
+		id = max(id, k, n.Parent)
+	}
+	return id
+}
+
+// node makes the node of a record, and those on the way to it. It returns nil
+// if that is not possible.
+func (r *replaying) node(id uint64, depth int) *tree.Node {
+	c := r.c
+	if id == c.tree.Root().ID() {
+		return c.tree.Root()
+	}
+	if n, ok := r.made[id]; ok {
+		return n
+	}
+	rec, ok := r.nodes[id]
+	if !ok || depth > 4096 {
+		return nil
+	}
+	p := r.node(rec.Parent, depth+1)
+	if p == nil || !p.IsDir() || tree.CheckName(string(rec.Name)) != nil {
+		c.log.Error("an entry of the journal leads nowhere", "node", id, "name", string(rec.Name))
+		r.made[id] = nil
+		return nil
+	}
+	a := backends.CreateAttr{Mode: rec.Mode, UID: rec.UID, GID: rec.GID}
+	var n *tree.Node
+	if rec.Mode.IsDir() {
+		d := &dir{local: rec.Local, marker: rec.Marker, maybe: rec.Local, recorded: true}
+		n = c.tree.NewNodeID(id, a, d)
+		if rec.Pending {
+			c.newDirJob(n)
+			c.q.touch(d.job)
+		}
+	} else {
+		f := &file{fs: c, base: r.storedOf(rec.Base), ops: rec.Ops, pending: rec.Pending, recorded: true}
+		n = c.tree.NewNodeID(id, a, f)
+		f.node = n
+		if rec.Mode.Type() == fs.ModeSymlink {
+			c.tree.SetTarget(n, string(rec.Target))
+		}
+	}
+	n.SetModified(timeOf(rec.Mtime), timeOf(rec.Ctime))
+	n.SetAccessed(timeOf(rec.Atime))
+	if old := c.tree.Adopt(p, string(rec.Name), n); old != nil {
+		c.log.Error("two entries of the journal have one name", "name", string(rec.Name))
+	}
+	r.made[id] = n
+	return n
+}
+
+func (r *replaying) storedOf(rec *storedRecord) *stored {
+	if rec == nil {
+		return nil
+	}
+	s := r.stored[*rec]
+	if s == nil {
+		s = &stored{key: string(rec.Key), version: rec.Version, size: rec.Size}
+		r.stored[*rec] = s
+	}
+	return s
+}
+
+// ghost makes a ghost. c.ns is held.
+func (r *replaying) ghost(key string, rec ghostRecord) {
+	c := r.c
+	g := &ghost{key: strings.TrimSuffix(key, "/"), dir: rec.Dir, maybe: rec.Maybe, job: c.q.newJob(jobGhost)}
+	g.job.g = g
+	if rec.Version != "" {
+		g.st = r.storedOf(&storedRecord{text(key), rec.Version, rec.Size})
+	}
+	if rec.Maybe != nil && rec.Maybe.Layer != "" {
+		r.layers[rec.Maybe.Layer] = true
+	}
+	c.ghosts[g.id()] = g
+	c.q.touch(g.job)
+}
+
+// files gives the files their contents. c.ns is held.
+func (r *replaying) files(b *batch) {
+	ids := make([]uint64, 0, len(r.made))
+	for id, n := range r.made {
+		if n != nil && !n.IsDir() {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		n, rec := r.made[id], r.nodes[id]
+		f := n.Data.(*file)
+		if rec.Changed {
+			f.change = 1
+			if err := r.content(f, rec); err != nil {
+				r.c.log.Error("a content in the room can't be used", "name", string(rec.Name), "err", err)
+				p, name, _ := r.c.tree.Where(n)
+				if name != "" {
+					r.c.takeAway(b, p, name, f)
+				}
+				continue
+			}
+		}
+		for i := range f.ops {
+			if f.ops[i].Change != 0 {
+				f.ops[i].Change = f.change
+			}
+		}
+		r.c.await(f)
+		f.rehold()
+		r.c.q.touch(f.job)
+	}
+}
+
+// content makes the content of a changed file. c.ns is held.
+func (r *replaying) content(f *file, rec *nodeRecord) error {
+	c := r.c
+	id := f.node.ID()
+	content := &content{fs: c, id: id, dirty: true, kept: asFile}
+	f.c = content
+	if rec.Layer != "" {
+		if strings.Contains(rec.Layer, "/") {
+			return errors.New("its file is not in the room")
+		}
+		content.layer = &layer{path: c.room.layerPath(rec.Layer), refs: 1}
+		r.layers[rec.Layer] = true
+	}
+	var local extents
+	var length int64
+	if content.layer != nil {
+		st, err := os.Stat(content.layer.path)
+		if err == nil && c.journal.Rebooted() && (rec.Map || st.ModTime().UnixNano() > r.synced) {
+			content.ext, content.length, _ = content.layer.extents()
+			if _, err := c.keep(f, string(rec.Name), errors.New("the machine was restarted before the content was known to be on the disk")); err != nil {
+				return err
+			}
+			return errors.New("the machine was restarted before it was known to be on the disk; what is there of it is kept")
+		}
+		if err == nil && st.ModTime().After(timeOf(rec.Ctime)) {
+			f.node.SetModified(st.ModTime(), st.ModTime())
+		}
+		if local, length, err = content.layer.extents(); err != nil {
+			return err
+		}
+	}
+	content.ext, content.length = local, length
+	if rec.Map {
+		m := r.maps[id]
+		if m == nil {
+			return errors.New("its map is missing")
+		}
+		if err := r.mapped(content, m, local); err != nil {
+			return err
+		}
+	}
+	content.charged = content.ext.localBytes(0, content.length)
+	c.room.force(content.charged)
+	return nil
+}
+
+// mapped gives a content the map of a record and its rows.
+func (r *replaying) mapped(c *content, m *mapRecord, local extents) error {
+	c.kept = asMap
+	c.ext, c.length = nil, m.Len
+	set := func(e extent) error {
+		if e.off < 0 || e.end < e.off || e.end > maxSize {
+			return errors.New("its map is damaged")
+		}
+		c.ext = c.ext.set(e)
+		return nil
+	}
+	for _, x := range m.Ext {
+		e := extent{off: x[0], end: x[1], at: x[3]}
+		if x[2] > 0 {
+			if int(x[2]) > len(m.Sources) {
+				return errors.New("its map is damaged")
+			}
+			e.src = r.storedOf(&m.Sources[x[2]-1])
+		}
+		if err := set(e); err != nil {
+			return err
+		}
+	}
+	for _, x := range r.rows[c.id] {
+		c.rows++
+		if x.Hole || x.End == 0 {
+			c.ext = c.ext.cut(x.Off, x.End)
+		} else if err := set(extent{off: x.Off, end: x.End}); err != nil {
+			return err
+		}
+		c.length = x.Len
+	}
+	c.ext = c.ext.cut(c.length, maxSize)
+	// What was recorded and cut off at once never got to the file: it was never
+	// acknowledged either.
+	size := int64(0)
+	if len(local) > 0 {
+		size = local[len(local)-1].end
+	}
+	if c.layer != nil {
+		if st, err := os.Stat(c.layer.path); err == nil {
+			size = max(size, st.Size())
+		}
+	}
+	for _, e := range slices.Clone(c.ext) {
+		if !e.remote() && e.end > size {
+			c.ext = c.ext.cut(max(e.off, size), e.end)
+		}
+	}
+	if c.layer == nil {
+		return nil
+	}
+	// INVARIANT of content: holes are zeros in the file.
+	at := int64(0)
+	for _, e := range append(slices.Clone(c.ext), extent{off: size, end: size}) {
+		if e.off > at && at < size {
+			if err := c.layer.zero(at, min(e.off, size)); err != nil {
+				return err
+			}
+		}
+		at = e.end
+	}
+	c.layer.rest()
+	return nil
+}

@@ -1,0 +1,182 @@
+package cache
+
+import (
+	"context"
+	"io"
+	"slices"
+)
+
+// seal is a content as it was at one moment: what close or fsync saw, and what
+// an upload sends. Writers go on: what they overwrite is saved in a file at the
+// side first. Guarded by content.mu but for what never changes.
+type seal struct {
+	c      *content
+	change uint64 // of the file
+	ext    extents
+	length int64
+	layer  *layer // that the local extents are in; nil if there are none
+	side   *layer // what was overwritten since
+	saved  extents
+	paid   int64 // bytes in side counted in the room
+}
+
+func cloneExtents(x extents) extents { return slices.Clone(x) }
+
+// seal returns the content as it is now. It is given back with release.
+func (c *content) seal(change uint64) *seal {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := &seal{c: c, change: change, ext: cloneExtents(c.ext), length: c.length, layer: c.layer}
+	if s.layer != nil {
+		s.layer.refs++
+		s.layer.users++
+	}
+	c.seals = append(c.seals, s)
+	return s
+}
+
+// release gives the seal back. A nil seal is fine.
+func (s *seal) release() {
+	if s == nil {
+		return
+	}
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.Index(c.seals, s)
+	if i < 0 {
+		return
+	}
+	c.seals = slices.Delete(c.seals, i, i+1)
+	if s.layer != nil {
+		s.layer.users--
+		s.layer.rest()
+		s.layer.drop()
+	}
+	if s.side != nil {
+		s.side.users--
+		s.side.drop()
+		c.fs.room.release(s.paid)
+	}
+}
+
+// save keeps what seals need of [off, end), which is about to be overwritten.
+// c.mu is held.
+func (c *content) save(off, end int64) error {
+	for _, s := range c.seals {
+		if s.layer == nil || s.layer != c.layer {
+			continue
+		}
+		for i := s.ext.find(off); i < len(s.ext) && s.ext[i].off < end; i++ {
+			if s.ext[i].remote() {
+				continue
+			}
+			at, to := max(off, s.ext[i].off), min(end, s.ext[i].end)
+			for at < to {
+				e, have := s.saved.at(at, to)
+				if !have {
+					if err := s.keep(e.off, e.end); err != nil {
+						return err
+					}
+				}
+				at = e.end
+			}
+		}
+	}
+	return nil
+}
+
+// keep copies [off, end) to the side. c.mu is held.
+func (s *seal) keep(off, end int64) error {
+	if !s.c.fs.room.budget.take(s.c.fs.room, end-off) {
+		return errFull
+	}
+	s.paid += end - off
+	if s.side == nil {
+		s.side = s.c.fs.newLayer(s.c.id)
+		s.side.users++
+	}
+	if err := s.layer.copyRange(s.side, off, end); err != nil {
+		return err
+	}
+	s.saved = s.saved.local(off, end)
+	return nil
+}
+
+// reader returns the sealed bytes. ctx bounds what is fetched for them.
+func (s *seal) reader(ctx context.Context) *io.SectionReader {
+	return io.NewSectionReader(sealed{ctx, s}, 0, s.length)
+}
+
+// section returns [off, end) of the sealed bytes.
+func (s *seal) section(ctx context.Context, off, end int64) *io.SectionReader {
+	return io.NewSectionReader(sealed{ctx, s}, off, end-off)
+}
+
+// sealed is a seal as an io.ReaderAt.
+type sealed struct {
+	ctx context.Context
+	s   *seal
+}
+
+// ReadAt implements io.ReaderAt.
+func (r sealed) ReadAt(p []byte, off int64) (int, error) {
+	want := len(p)
+	p = p[:max(0, min(int64(want), r.s.length-off))]
+	for n := 0; n < len(p); {
+		m, err := r.s.readSome(r.ctx, p[n:], off+int64(n))
+		n += m
+		if err != nil {
+			return n, err
+		}
+	}
+	if len(p) < want {
+		return len(p), io.EOF
+	}
+	return len(p), nil
+}
+
+// readSome reads the first piece of p that lies in one place.
+func (s *seal) readSome(ctx context.Context, p []byte, off int64) (int, error) {
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := s.ext.at(off, off+int64(len(p)))
+	switch {
+	case !ok:
+		p = p[:e.end-e.off]
+		clear(p)
+		return len(p), nil
+	case e.remote():
+		p = p[:e.end-e.off]
+		c.mu.Unlock()
+		err := c.fs.readStored(ctx, e.src, p, e.at)
+		c.mu.Lock()
+		if err != nil {
+			return 0, &sourceError{err}
+		}
+		return len(p), nil
+	}
+	from := s.layer
+	if v, saved := s.saved.at(off, e.end); saved {
+		from, e = s.side, v
+	} else {
+		e.end = v.end
+	}
+	p = p[:e.end-e.off]
+	f, err := from.open()
+	if err != nil {
+		return 0, err
+	}
+	if _, err := f.ReadAt(p, off); err != nil {
+		return 0, damaged(from, err)
+	}
+	return len(p), nil
+}
+
+// sourceError is the error of an upload that failed because bytes that it
+// needs could not be read from the store, not because the store refused it.
+type sourceError struct{ err error }
+
+func (e *sourceError) Error() string { return e.err.Error() }
+func (e *sourceError) Unwrap() error { return e.err }

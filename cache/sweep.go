@@ -1,0 +1,256 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/agentfs/agentfs/backends"
+)
+
+// maxSweep is how many names one sweep removes: what S3 takes in one request.
+const maxSweep = 1000
+
+// runSweep removes the ghosts that can go, many in one request.
+func (c *FS) runSweep(ctx context.Context, j *job) outcome {
+	c.settleMaybes(ctx)
+	gs, fetch, more := c.collect()
+	for _, f := range fetch {
+		err := c.fetchHeld(ctx, f)
+		if errors.Is(err, backends.ErrChanged) {
+			err = c.lostBytes(ctx, f, err).err
+		}
+		if err != nil {
+			c.failHeld(f, err)
+		} else {
+			more = true
+		}
+	}
+	if len(gs) == 0 {
+		return outcome{soon: more}
+	}
+	rs := make([]backends.Removal, len(gs))
+	for i, g := range gs {
+		rs[i] = backends.Removal{Name: g.key, Dir: g.dir}
+		if g.st != nil {
+			rs[i].If.Match = g.st.version
+		}
+	}
+	errs := backends.RemoveMany(ctx, c.store, rs)
+	for i, err := range errs {
+		if errors.Is(err, backends.ErrChanged) {
+			// Changed, or gone, which is what we want.
+			if _, serr := c.store.Stat(ctx, rs[i].Name); errors.Is(serr, fs.ErrNotExist) {
+				errs[i] = nil
+			}
+		}
+	}
+	return c.swept(gs, errs, more)
+}
+
+// collect returns the ghosts that can go now, files before the directories
+// that they are in, and the files whose content has to be fetched before others
+// can. more says that there are more than one sweep takes.
+func (c *FS) collect() (gs []*ghost, fetch []*file, more bool) {
+	c.ns.Lock()
+	defer c.ns.Unlock()
+	var b batch
+	now := time.Now()
+	var laid bool
+	for _, g := range c.ghosts {
+		if g.maybe != nil || g.removing || c.making[g.key] > 0 || !c.q.due(g.job, now) {
+			continue
+		}
+		if g.dir {
+			if n := c.dirAt(g.key); n != nil {
+				c.lay(&b, g.id()) // it is wanted again: the marker may stay
+				dirOf(n).maybe = true
+				laid = true
+				continue
+			}
+			gs = append(gs, g)
+			continue
+		}
+		if n := c.nodeAt(g.key); n != nil && !n.IsDir() {
+			continue // what is put there will replace it
+		}
+		if g.st == nil {
+			c.lay(&b, g.id())
+			continue
+		}
+		wait, f := c.freeBytes(g.st, nil, g.job)
+		if wait == nil && f == nil {
+			if p := c.dirAt(path.Dir(g.key)); p != nil && dirOf(p).job != nil && c.tree.Len(p) == 0 {
+				wait = dirOf(p).job // the directory outlives its last child
+			}
+		}
+		switch {
+		case f != nil:
+			if len(fetch) < 16 && !slices.Contains(fetch, f) {
+				fetch = append(fetch, f)
+			}
+		case wait != nil:
+			c.q.block(g.job, wait)
+		default:
+			gs = append(gs, g)
+		}
+	}
+	if laid {
+		c.placeAll()
+	}
+	c.commitLate(&b)
+	// A directory goes with or after what is in it.
+	slices.SortFunc(gs, func(a, b *ghost) int {
+		if a.dir != b.dir {
+			if a.dir {
+				return 1
+			}
+			return -1
+		}
+		if a.dir { // the deepest first
+			if d := strings.Count(b.key, "/") - strings.Count(a.key, "/"); d != 0 {
+				return d
+			}
+		}
+		return strings.Compare(a.key, b.key)
+	})
+	if i := slices.IndexFunc(gs, func(g *ghost) bool { return g.dir }); i >= 0 {
+		files := gs[:i:i]
+		going := make(map[*ghost]bool, len(files))
+		for _, g := range files {
+			going[g] = true
+		}
+		left := map[string]*ghost{}
+		for _, g := range c.ghosts {
+			if !g.dir && !going[g] {
+				for k := path.Dir(g.key); k != "."; k = path.Dir(k) {
+					left[k] = g
+				}
+			}
+		}
+		keep := files
+		for _, g := range gs[i:] {
+			if l := left[g.key]; l != nil {
+				c.q.block(g.job, l.job)
+			} else {
+				keep = append(keep, g)
+			}
+		}
+		gs = keep
+	}
+	if len(gs) > maxSweep {
+		gs, more = gs[:maxSweep], true
+	}
+	for _, g := range gs {
+		g.removing = true
+	}
+	return gs, fetch, more
+}
+
+// swept records how the removals went.
+func (c *FS) swept(gs []*ghost, errs []error, more bool) outcome {
+	c.ns.Lock()
+	defer c.ns.Unlock()
+	var b batch
+	var failed error
+	var dirs bool
+	for i, g := range gs {
+		g.removing = false
+		err := errs[i]
+		switch {
+		case err == nil, errors.Is(err, fs.ErrNotExist), !g.dir && errors.Is(err, backends.ErrNotDir):
+			c.stats.removals.Add(1)
+		case errors.Is(err, backends.ErrChanged):
+			// Somebody else's newer content stays.
+			c.log.Info("removed here, changed elsewhere meanwhile: what is there stays", "name", g.key)
+			g.refused = true
+			if c.ghosts[g.id()] == g {
+				c.lay(&b, g.id())
+			}
+			c.forgetStored(g.key)
+			continue
+		case g.dir && (errors.Is(err, backends.ErrNotEmpty) || errors.Is(err, backends.ErrNotDir)):
+			// Somebody else has put something into it.
+		default:
+			failed = err
+			c.q.fail(g.job, err)
+			c.complain(g.key, "removal", err)
+			c.stats.failures.Add(1)
+			continue
+		}
+		if c.ghosts[g.id()] != g {
+			continue
+		}
+		dirs = dirs || g.dir
+		c.lay(&b, g.id())
+		if p := c.dirAt(path.Dir(g.key)); p != nil {
+			dirOf(p).change(path.Base(g.key))
+			if errors.Is(err, backends.ErrNotEmpty) {
+				c.forgetStored(g.key)
+			}
+		}
+	}
+	if dirs {
+		c.placeAll()
+	}
+	c.commitLate(&b)
+	return outcome{err: failed, soon: more}
+}
+
+// failHeld tells those who wait for the ghosts whose bytes f still needs why
+// they can't go.
+func (c *FS) failHeld(f *file, err error) {
+	c.ns.Lock()
+	defer c.ns.Unlock()
+	for _, s := range f.holds {
+		if g := c.ghosts[s.key]; g != nil {
+			c.q.fail(g.job, err)
+		}
+	}
+}
+
+// settleMaybes looks at what attempts have left that nobody waits for.
+func (c *FS) settleMaybes(ctx context.Context) {
+	c.ns.Lock()
+	var all []*ghost
+	for _, g := range c.ghosts {
+		if g.maybe != nil && g.maybe.running == nil {
+			all = append(all, g)
+		}
+	}
+	c.ns.Unlock()
+	for _, g := range all {
+		s, ours, err := c.settleMaybe(ctx, g)
+		c.ns.Lock()
+		var b batch
+		switch {
+		case c.ghosts[g.id()] != g:
+		case err != nil:
+			c.q.fail(g.job, err)
+			c.complain(g.key, "removal", err)
+		case s != nil && ours:
+			if g.maybe.Layer != "" {
+				c.room.removeLayer(g.maybe.Layer)
+			}
+			// Those who wait for what was there before don't any more: it is
+			// the same, or gone.
+			if g.st == nil || g.st.version != s.version {
+				g.st = s
+			}
+			g.maybe = nil
+			c.recordGhost(&b, g)
+			c.q.released(g.job)
+		default:
+			c.lay(&b, g.id())
+			if s == nil {
+				c.forgetStored(g.key)
+			}
+		}
+		c.commitLate(&b)
+		c.ns.Unlock()
+	}
+}

@@ -1,0 +1,205 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/agentfs/agentfs/backends"
+)
+
+// errFull is why a writer is refused.
+var errFull = fmt.Errorf("cache budget is used up by what waits to be uploaded and what is open: %w", backends.ErrNoSpace)
+
+// reserve counts what [off, end) needs more of the budget. While there is no
+// room but uploads make some, the writer waits. c.mu is held, and let go.
+func (c *content) reserve(ctx context.Context, off, end int64) error {
+	for {
+		grow := end - off - c.ext.localBytes(off, end)
+		if !c.charge(grow) {
+			c.enter()
+			c.mu.Unlock()
+			more := c.fs.makeRoom(ctx)
+			c.mu.Lock()
+			c.leave()
+			if more {
+				continue
+			}
+			return errFull
+		}
+		// charge let the lock go: a fetch may have made local what we have
+		// just counted, or somebody have cut the file.
+		over := grow - (end - off - c.ext.localBytes(off, end))
+		if over >= 0 {
+			c.fs.room.release(over)
+			c.charged -= over
+			return nil
+		}
+		c.recount()
+	}
+}
+
+// writeAt writes p at off.
+func (c *content) writeAt(ctx context.Context, p []byte, off int64) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if off < 0 || off > maxSize-int64(len(p)) {
+		return 0, backends.ErrTooLarge
+	}
+	if c.freed {
+		return 0, backends.ErrChanged
+	}
+	end := off + int64(len(p))
+	if err := c.reserve(ctx, off, end); err != nil {
+		return 0, err
+	}
+	if c.freed {
+		c.recount()
+		return 0, backends.ErrChanged
+	}
+	f, err := c.local()
+	if err == nil {
+		err = c.save(off, end)
+	}
+	if err != nil {
+		c.recount()
+		return 0, err
+	}
+	c.dirty = true
+	n, werr := f.WriteAt(p, off)
+	if n > 0 {
+		c.ext = c.ext.local(off, off+int64(n))
+		c.length = max(c.length, off+int64(n))
+		if jerr := c.journalRow(row{Off: off, End: off + int64(n), Len: c.length}); jerr != nil {
+			return 0, jerr
+		}
+	}
+	if werr != nil {
+		c.recount()
+		return n, diskError(werr)
+	}
+	return n, nil
+}
+
+// truncate changes the size; what is added is a hole. after is to be called
+// once the change is in the journal.
+func (c *content) truncate(size int64) (after func(), err error) {
+	after = func() {}
+	switch {
+	case size < 0:
+		return after, fs.ErrInvalid
+	case size > maxSize:
+		return after, backends.ErrTooLarge
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.freed {
+		return after, backends.ErrChanged
+	}
+	c.dirty = true
+	switch {
+	case size == 0 && c.layer != nil && (c.kept == asMap || len(c.seals) > 0):
+		// A new file: the journal or a seal still needs the old one.
+		old := c.layer
+		old.users -= c.users
+		old.rest()
+		c.layer = nil
+		after = func() {
+			c.mu.Lock()
+			old.drop()
+			c.mu.Unlock()
+		}
+		c.ext, c.length = nil, 0
+		c.recount()
+		if c.kept == asMap {
+			c.kept = notJournaled // to be written anew, as a file
+		}
+		return after, nil
+	case size < c.length:
+		if err := c.save(size, c.length); err != nil {
+			return after, err
+		}
+		// Of a content with a map the journal comes first: what it says is
+		// there must be there.
+		was, length := c.ext, c.length
+		c.ext = cloneExtents(c.ext).cut(size, c.length)
+		c.length = size
+		if err := c.journalRow(row{Off: size, End: length, Hole: true, Len: size}); err != nil {
+			c.ext, c.length = was, length
+			return after, err
+		}
+		if c.layer != nil {
+			if err := c.layer.truncate(size); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return after, err
+			}
+		}
+		c.recount()
+	default:
+		return after, c.lengthen(size)
+	}
+	return after, nil
+}
+
+// lengthen makes the content size long, which is no less than it is. c.mu is
+// held.
+func (c *content) lengthen(size int64) error {
+	if c.kept == asFile {
+		if c.layer == nil {
+			c.layer = c.fs.newLayer(c.id)
+			c.layer.users = c.users
+			c.kept = notJournaled // under the name of another file
+		}
+		if err := c.layer.truncate(size); err != nil {
+			return err
+		}
+	}
+	c.length = size
+	return c.journalRow(row{Len: size})
+}
+
+// grow makes the content at least size long, and reports whether it was
+// shorter.
+func (c *content) grow(size int64) (bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.freed {
+		return false, backends.ErrChanged
+	}
+	if size <= c.length {
+		return false, nil
+	}
+	c.dirty = true
+	return true, c.lengthen(size)
+}
+
+// punch makes [off, end) zeros.
+func (c *content) punch(off, end int64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.freed {
+		return backends.ErrChanged
+	}
+	end = min(end, c.length)
+	if off >= end {
+		return nil
+	}
+	if err := c.save(off, end); err != nil {
+		return err
+	}
+	c.dirty = true
+	had := c.ext.localBytes(off, end) > 0
+	c.ext = c.ext.cut(off, end)
+	if err := c.journalRow(row{Off: off, End: end, Hole: true, Len: c.length}); err != nil {
+		return err
+	}
+	if had {
+		c.enter()
+		defer c.leave()
+		if err := c.layer.zero(off, end); err != nil {
+			return err
+		}
+	}
+	c.recount()
+	return nil
+}
