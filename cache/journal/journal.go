@@ -15,6 +15,9 @@ import (
 // user_version. An older agentfs refuses a newer format.
 const format = 1
 
+// pageSize is that of the database in bytes. Nothing depends on it but speed.
+const pageSize = 4096
+
 // applicationID marks the database as a journal of agentfs: "agfs".
 const applicationID = 0x61676673
 
@@ -37,12 +40,14 @@ type Journal struct {
 
 	// turn is held by whoever uses the connection: the leader of a group of
 	// commits, or tend. It guards all in this block.
-	turn   sync.Mutex
-	db     *db
-	stmts  statements
-	seq    uint64 // number of the last commit, of this process or an earlier one
-	closed bool
-	foldAt int64 // log size in bytes from which on tend is called for
+	turn       sync.Mutex
+	db         *db
+	stmts      statements
+	seq        uint64 // number of the last commit, of this process or an earlier one
+	booted     bool   // there was a commit by this process, so that meta has the boot
+	closed     bool
+	foldAt     int64 // log size in bytes from which on tend is called for
+	unmeasured int   // about how many pages the log has grown since foldAt was looked at
 
 	queue queue
 
@@ -96,7 +101,14 @@ func open(dir string, opt options) (_ *Journal, err error) {
 	if j.ack, err = openAck(filepath.Join(dir, ackName)); err != nil {
 		return nil, err
 	}
-	if err := j.load(); err != nil {
+	if err := j.appear(); err != nil {
+		j.abandon()
+		return nil, err
+	}
+	j.turn.Lock() // against Count
+	err = j.load()
+	j.turn.Unlock()
+	if err != nil {
 		j.abandon()
 		return nil, err
 	}
@@ -112,6 +124,7 @@ func open(dir string, opt options) (_ *Journal, err error) {
 // abandon lets go of everything, whatever of it there is.
 func (j *Journal) abandon() error {
 	var errs []error
+	defer j.disappear()
 	if j.db != nil {
 		errs = append(errs, j.stmts.close(), j.db.close())
 	}

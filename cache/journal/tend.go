@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"fmt"
 	"sync"
 	"time"
 )
@@ -33,6 +34,22 @@ func (j *Journal) startTending() {
 	t.wg.Go(j.tend)
 }
 
+// measure calls for tend if the log is too large, after each commit; it looks only
+// when the log may have grown by some pages. Called with turn.
+func (j *Journal) measure() {
+	grown := false
+	if j.unmeasured > 64 {
+		j.unmeasured = 0
+		size := j.logSize()
+		grown = size > j.foldAt
+		if size > 4*j.foldAt {
+			// The disk can't keep up; so whoever commits waits for it.
+			_, _ = j.fold()
+		}
+	}
+	j.tending.committed(grown)
+}
+
 // committed says that there is something to do, and whether it is urgent.
 func (t *tending) committed(grown bool) {
 	offer(t.work)
@@ -58,17 +75,26 @@ func (j *Journal) tend() {
 	t := &j.tending
 	timer := time.NewTimer(0)
 	timer.Stop()
+	work := t.work // nil while the timer runs: a commit must not wake anybody
+	var seen uint64
 	for {
 		select {
 		case <-t.stop:
 			return
-		case <-t.work:
-			// Idle begins now.
+		case <-work:
+			work, seen = nil, j.done.Load()
 			timer.Reset(j.opt.idle)
 			continue
-		case <-t.grown:
 		case <-timer.C:
+			if now := j.done.Load(); now != seen {
+				seen = now
+				timer.Reset(j.opt.idle)
+				continue
+			}
+		case <-t.grown:
+			timer.Stop()
 		}
+		work = t.work
 		j.tendOnce()
 	}
 }
@@ -116,6 +142,9 @@ func (j *Journal) fold() (whole bool, err error) {
 	// A failure costs no more than that damage might not be noticed.
 	_ = j.ack.setFolded(j.seq)
 
+	// Whoever counts from outside must not mix what was before with what is after.
+	defer j.ack.turnOver()
+	j.ack.turnOver()
 	// Commits would wait for a reader as long as this does.
 	if err := j.db.run("PRAGMA busy_timeout=0"); err != nil {
 		return false, err
@@ -146,8 +175,8 @@ func (j *Journal) shrink() bool {
 	}
 	// It counts as a commit, so that a log that has lost it is found to be
 	// older than the database.
-	return j.transact(1, func() error {
-		return j.db.run("PRAGMA incremental_vacuum(256)")
+	return j.transact(1, func(int64) (bool, error) {
+		return false, j.db.run(fmt.Sprintf("PRAGMA incremental_vacuum(%d)", vacuumStep))
 	}) == nil
 }
 
