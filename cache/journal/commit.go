@@ -161,6 +161,7 @@ func (j *Journal) transact(n uint64, f func(seq int64) (numbered bool, err error
 		return fmt.Errorf("journal: %w", err)
 	}
 	j.seq += n
+	j.held = j.seq
 	j.booted = true
 	// A failure means that less is claimed than is so, and the commit is there.
 	_ = j.ack.setAcked(j.seq)

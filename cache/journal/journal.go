@@ -18,6 +18,11 @@ const format = 1
 // pageSize is that of the database in bytes. Nothing depends on it but speed.
 const pageSize = 4096
 
+// defaultLogLimit is how many bytes of log a journal has before they are folded
+// into the database: enough for thousands of commits to share the two syncs that it
+// takes, little enough to be read in a moment after a kill.
+const defaultLogLimit = 8 << 20
+
 // applicationID marks the database as a journal of agentfs: "agfs".
 const applicationID = 0x61676673
 
@@ -44,6 +49,7 @@ type Journal struct {
 	db         *db
 	stmts      statements
 	seq        uint64 // number of the last commit, of this process or an earlier one
+	held       uint64 // number of the last commit that is there: less than seq after a loss
 	booted     bool   // there was a commit by this process, so that meta has the boot
 	closed     bool
 	foldAt     int64 // log size in bytes from which on tend is called for
@@ -86,7 +92,7 @@ func (e *VersionError) Error() string {
 // damaged beyond repair, or a file that is no journal, is moved aside, an empty
 // one is begun, and [Journal.Damage] says so.
 func Open(dir string) (*Journal, error) {
-	return open(dir, options{bootID: bootID(), logLimit: 8 << 20, idle: 2 * time.Second})
+	return open(dir, options{bootID: bootID(), logLimit: defaultLogLimit, idle: 2 * time.Second})
 }
 
 func open(dir string, opt options) (_ *Journal, err error) {

@@ -50,7 +50,7 @@ func (j *Journal) load() error {
 		j.damage += "; the machine was restarted before they were on disk"
 	}
 	// A number is not given twice, lest a later Open takes new commits for the lost ones.
-	j.seq = max(found.seq, j.ack.acked)
+	j.seq, j.held = max(found.seq, j.ack.acked), found.seq
 	j.done.Store(j.seq)
 	return j.connect(name)
 }
@@ -103,15 +103,20 @@ type finding struct {
 // examine looks at a database without changing it. Errors are those of the
 // machine, and *VersionError.
 func examine(name string) (finding, error) {
-	switch fi, err := os.Stat(name); {
-	case errors.Is(err, fs.ErrNotExist):
-		return finding{missing: true}, nil
-	case err != nil:
-		return finding{}, err
-	case fi.Size() == 0:
+	// SQLite by itself would change something: even a reader makes an index of
+	// the log, for which a full disk has no room, and the last one out folds it.
+	s, err := openSnapshot(name)
+	if errors.Is(err, fs.ErrNotExist) {
 		return finding{missing: true}, nil
 	}
-	d, err := openDB(name, "ro&vfs=unix-excl")
+	if err != nil {
+		return finding{}, err
+	}
+	defer s.close()
+	if s.empty() {
+		return finding{missing: true}, nil
+	}
+	d, err := s.db()
 	if err != nil {
 		return finding{}, err
 	}
@@ -125,9 +130,6 @@ func examine(name string) (finding, error) {
 }
 
 func (d *db) examine(name string) (f finding, err error) {
-	if err := d.run("PRAGMA busy_timeout=5000"); err != nil {
-		return f, err
-	}
 	id, err := d.number("PRAGMA application_id")
 	if err != nil {
 		return f, err

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 func (j *Journal) path(name string) string { return filepath.Join(j.dir, name) }
@@ -70,15 +71,17 @@ func Count(dir, prefix string) (int64, error) {
 	}
 	defer ack.Close()
 	turns := ackFile{f: ack}
-	for try := 0; ; try++ {
+	for try := range 50 {
 		turns.read()
 		before := turns.turns
 		n, err := countUnlocked(dir, prefix)
 		// What was read while the log was folded may belong to different states.
-		if turns.read(); turns.turns == before || try == 100 {
+		if turns.read(); turns.turns == before && !errors.Is(err, errGone) {
 			return n, err
 		}
+		time.Sleep(time.Duration(try) * time.Millisecond)
 	}
+	return 0, fmt.Errorf("journal in %s changes faster than it can be read", dir)
 }
 
 func countUnlocked(dir, prefix string) (n int64, err error) {
@@ -93,8 +96,11 @@ func countUnlocked(dir, prefix string) (n int64, err error) {
 		if e := s.close(); err == nil {
 			err = e
 		}
+		if s.gone {
+			err = errGone
+		}
 	}()
-	if s.size == 0 {
+	if s.empty() {
 		return 0, nil
 	}
 	d, err := s.db()

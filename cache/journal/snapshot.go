@@ -22,10 +22,13 @@ type snapshot struct {
 	pageSize  int64
 	pages     map[uint32]int64 // by number, the place in the log of those that are there
 	size      int64            // bytes of the database
+	gone      bool             // the log was folded too early
 
 	name  string // of the file system that SQLite knows it by
 	files *vfs.FS
 }
+
+var errGone = errors.New("the log was folded meanwhile")
 
 func openSnapshot(name string) (_ *snapshot, err error) {
 	s := &snapshot{pages: map[uint32]int64{}}
@@ -59,6 +62,12 @@ func openSnapshot(name string) (_ *snapshot, err error) {
 		}
 	}
 	return s, nil
+}
+
+// empty reports whether there is no database.
+func (s *snapshot) empty() bool {
+	fi, err := s.base.Stat()
+	return err == nil && fi.Size() == 0
 }
 
 // close may be called for one that was not opened fully.
@@ -199,6 +208,11 @@ func (f *snapshotFile) Read(p []byte) (int, error) {
 		}
 	}
 	f.off += int64(n)
+	if n < len(p) && from == s.log {
+		// Emptied meanwhile. SQLite would take the end of a file for zeros.
+		s.gone = true
+		return 0, errGone
+	}
 	if n > 0 {
 		err = nil
 	}

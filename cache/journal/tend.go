@@ -140,7 +140,7 @@ func (j *Journal) fold() (whole bool, err error) {
 		return false, err
 	}
 	// A failure costs no more than that damage might not be noticed.
-	_ = j.ack.setFolded(j.seq)
+	_ = j.ack.setFolded(j.held)
 
 	// Whoever counts from outside must not mix what was before with what is after.
 	defer j.ack.turnOver()
