@@ -158,7 +158,7 @@ func (j *Journal) Rebooted() bool { return j.rebooted }
 // not part of it.
 func (j *Journal) Size() int64 {
 	var n int64
-	for _, name := range []string{dbName, dbName + "-wal", dbName + "-shm", ackName} {
+	for _, name := range []string{dbName, dbName + "-wal", ackName} {
 		// Only ever stat: closing any descriptor of the database would take
 		// away the locks that SQLite holds on it.
 		if fi, err := os.Stat(filepath.Join(j.dir, name)); err == nil {

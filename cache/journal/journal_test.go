@@ -220,7 +220,7 @@ func TestGroupsAreBounded(t *testing.T) {
 func TestConcurrentUse(t *testing.T) {
 	dir := t.TempDir()
 	j := mustOpen(t, dir, options{bootID: "this boot", logLimit: 64 << 10, idle: time.Millisecond})
-	const writers, each = 8, 150
+	const writers, each = 8, 60
 	var wg, others sync.WaitGroup
 	stop := make(chan struct{})
 	for w := range writers {

@@ -71,7 +71,9 @@ func (j *Journal) connect(name string) (err error) {
 		"PRAGMA synchronous=NORMAL",
 		"PRAGMA wal_autocheckpoint=0", // see tend
 		"PRAGMA temp_store=MEMORY",
-	); err != nil {
+	); code(err) == sqlite3.SQLITE_BUSY {
+		return fmt.Errorf("%s is in use by another program, such as sqlite3, which must end first: %w", name, err)
+	} else if err != nil {
 		return err
 	}
 	mode, err := j.db.row("PRAGMA journal_mode=WAL")
