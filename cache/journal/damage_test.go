@@ -154,7 +154,7 @@ func TestDamagedLogHalfFolded(t *testing.T) {
 			t.Fatalf("fold beside a reader: whole %t, %v", whole, err)
 		}
 	})
-	for range 40 {
+	for range 25 {
 		place := rand.Int64N(l.ends[commits])
 		if rand.IntN(2) == 0 {
 			place = l.ends[rand.IntN(commits)]
