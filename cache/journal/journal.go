@@ -68,7 +68,7 @@ type Journal struct {
 type options struct {
 	bootID   string        // of the running kernel
 	logLimit int64         // bytes of log from which on it is folded into the database
-	idle     time.Duration // a log that has not grown for so long is folded, however small
+	idle     time.Duration // a log that has not grown for so long is folded, unless it is small
 }
 
 // VersionError is the error of [Open] for a journal that a newer agentfs has

@@ -90,8 +90,13 @@ func (j *Journal) connect(name string) (err error) {
 	if _, err := j.db.row("SELECT seq FROM meta"); err != nil {
 		return err
 	}
-	j.log, err = os.OpenFile(name+"-wal", os.O_RDWR, 0)
-	return err
+	if j.log, err = os.OpenFile(name+"-wal", os.O_RDWR, 0); err != nil {
+		return err
+	}
+	if j.logSize() == 0 {
+		j.prime()
+	}
+	return nil
 }
 
 // finding is what examine found.
@@ -190,8 +195,8 @@ func begin(name string) (err error) {
 		fmt.Sprintf("PRAGMA application_id=%d", applicationID),
 		fmt.Sprintf("PRAGMA user_version=%d", format),
 		"CREATE TABLE kv (key BLOB PRIMARY KEY, seq INTEGER NOT NULL, value BLOB NOT NULL) WITHOUT ROWID",
-		"CREATE TABLE meta (seq INTEGER NOT NULL, boot TEXT NOT NULL)",
-		"INSERT INTO meta VALUES (0, '')",
+		"CREATE TABLE meta (seq INTEGER NOT NULL, boot TEXT NOT NULL, primed INTEGER NOT NULL)",
+		"INSERT INTO meta VALUES (0, '', 0)",
 		"PRAGMA journal_mode=WAL",
 	)
 	if e := d.close(); err == nil {

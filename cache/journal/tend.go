@@ -11,10 +11,10 @@ import (
 const vacuumStep = 256
 
 // tending is what is done beside the commits, in a goroutine of its own: the log
-// is folded into the database when it has grown or nothing has been committed for
-// a while, and the database gives back the room of what was deleted. Commits wait
-// for that, so it is done in steps, and the slow part of it, bringing the log to the
-// disk, before it begins.
+// is folded into the database when it is large, or not small and nothing has been
+// committed for a while, and the database gives back the room of what was deleted.
+// Commits wait for that, so it is done in steps, and the slow part of it, bringing
+// the log to the disk, before it begins.
 type tending struct {
 	work  chan struct{} // something was committed
 	grown chan struct{} // the log is too large
@@ -99,32 +99,51 @@ func (j *Journal) tend() {
 	}
 }
 
-// tendOnce folds the log and shrinks the database. Its errors are those that
-// commits and syncs have, too, and are told there.
+// tendOnce does what there is to do. Its errors are those that commits and syncs
+// have, too, and are told there.
 func (j *Journal) tendOnce() {
+	j.turn.Lock()
+	// A small log is left alone: it is read in a moment after a kill, and folding
+	// it takes the disk some syncs.
+	worth := !j.closed && (j.logSize() > j.opt.logLimit/8 || j.shrinkable())
+	j.turn.Unlock()
+	if worth {
+		j.tidy()
+	}
+}
+
+// tidy folds the log and shrinks the database.
+func (j *Journal) tidy() {
 	// Without the turn, commits go on meanwhile. After it, fold has little left
 	// to sync.
 	if j.Sync() != nil {
 		return
 	}
-	for {
-		j.turn.Lock()
-		more := false
-		if !j.closed {
-			if whole, err := j.fold(); whole && err == nil {
-				more = j.shrink()
-			}
-		}
-		j.turn.Unlock()
-		if !more {
-			return
-		}
+	for more := true; more; {
 		select {
 		case <-j.tending.stop:
 			return
 		default:
 		}
+		j.turn.Lock()
+		more = false
+		if !j.closed {
+			whole, err := j.fold()
+			if whole && err == nil {
+				j.prime()
+				more = j.shrinkable() && j.shrink() == nil
+			}
+		}
+		j.turn.Unlock()
 	}
+}
+
+// prime makes SQLite begin the log, which takes a sync, and more than one for a new
+// file: now, lest the next commit waits for that. It changes nothing that matters
+// and is no commit. Called with turn.
+func (j *Journal) prime() {
+	// If it fails, the next commit has what it takes, or the same error.
+	_ = j.db.run("UPDATE meta SET primed = primed + 1")
 }
 
 // fold brings what is in the log into the database and empties the log. It
@@ -162,22 +181,26 @@ func (j *Journal) fold() (whole bool, err error) {
 	return whole, err
 }
 
-// shrink gives unused pages at the end of the database back to the file system if
-// they are many, and reports whether it did. Called with turn.
-func (j *Journal) shrink() bool {
-	free, err := j.db.number("PRAGMA freelist_count")
-	if err != nil {
+// shrinkable reports whether many pages of the database are unused. Called with
+// turn.
+func (j *Journal) shrinkable() bool {
+	if !j.booted {
+		// Shrinking counts as a commit, after which Damage and Rebooted are not
+		// said again: the first must be the user's.
 		return false
 	}
-	all, err := j.db.number("PRAGMA page_count")
-	if err != nil || free < vacuumStep/4 || free < all/4 {
-		return false
-	}
+	free, err1 := j.db.number("PRAGMA freelist_count")
+	all, err2 := j.db.number("PRAGMA page_count")
+	return err1 == nil && err2 == nil && free >= vacuumStep/4 && free >= all/4
+}
+
+// shrink gives some of the unused pages back to the file system. Called with turn.
+func (j *Journal) shrink() error {
 	// It counts as a commit, so that a log that has lost it is found to be
 	// older than the database.
 	return j.transact(1, func(int64) (bool, error) {
 		return false, j.db.run(fmt.Sprintf("PRAGMA incremental_vacuum(%d)", vacuumStep))
-	}) == nil
+	})
 }
 
 // logSize returns the size of the log in bytes. SQLite writes it from the
