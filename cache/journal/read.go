@@ -93,11 +93,11 @@ func countUnlocked(dir, prefix string) (n int64, err error) {
 		return 0, err
 	}
 	defer func() {
+		if s.torn() {
+			err = errGone
+		}
 		if e := s.close(); err == nil {
 			err = e
-		}
-		if s.gone {
-			err = errGone
 		}
 	}()
 	if s.empty() {

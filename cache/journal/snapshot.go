@@ -22,7 +22,8 @@ type snapshot struct {
 	pageSize  int64
 	pages     map[uint32]int64 // by number, the place in the log of those that are there
 	size      int64            // bytes of the database
-	gone      bool             // the log was folded too early
+	end       int64            // of what was read of the log to find them
+	gone      bool             // the log was emptied too early
 
 	name  string // of the file system that SQLite knows it by
 	files *vfs.FS
@@ -62,6 +63,16 @@ func openSnapshot(name string) (_ *snapshot, err error) {
 		}
 	}
 	return s, nil
+}
+
+// torn reports whether the log was emptied before s was done with it. Pages may
+// then have been taken for the end of the log, or for zeros.
+func (s *snapshot) torn() bool {
+	if s.gone || s.log == nil {
+		return s.gone
+	}
+	fi, err := s.log.Stat()
+	return err != nil || fi.Size() < s.end
 }
 
 // empty reports whether there is no database.
@@ -107,6 +118,7 @@ func (s *snapshot) readLog() error {
 	frame := make([]byte, 24+size)
 	uncommitted := map[uint32]int64{}
 	for at := int64(len(head)); ; at += int64(len(frame)) {
+		s.end = at
 		if _, err := io.ReadFull(r, frame); err != nil {
 			return unlessEnd(err)
 		}
