@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,7 +42,8 @@ type Journal struct {
 	ack *ackFile
 	log *os.File // the database's write-ahead log, to sync and to measure it
 
-	// The lock order is turn, queue.mu; syncing is never held with another.
+	// Of the locks, turn comes first: who has it takes queue.mu or sync.mu, one
+	// at a time and for a moment, but for sync.mu while the disk writes.
 
 	// turn is held by whoever uses the connection: the leader of a group of
 	// commits, or tend. It guards all in this block.
@@ -189,7 +191,7 @@ func bootID() string {
 	if err != nil {
 		return ""
 	}
-	return string(b[:len(b)-1])
+	return strings.TrimSpace(string(b))
 }
 
 func syncDir(dir string) error {

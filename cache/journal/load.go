@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -157,7 +158,9 @@ func (d *db) examine(name string) (f finding, err error) {
 		return f, err
 	}
 	if check[0] != "ok" {
-		f.damage = fmt.Sprint(check[0])
+		// It has a heading and lines.
+		text := strings.TrimPrefix(fmt.Sprint(check[0]), "*** in database main ***")
+		f.damage = strings.Join(strings.Fields(text), " ")
 		return f, nil
 	}
 	row, err := d.row("SELECT max(seq, (SELECT ifnull(max(seq), 0) FROM kv)), boot FROM meta")
