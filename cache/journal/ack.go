@@ -27,13 +27,17 @@ type ackFile struct {
 	// this, the log has lost a part of what was already being moved, and pages
 	// of different age may be mixed.
 	folded uint64
+	// turns is raised before and after each move from the log to the database,
+	// for those who read both without a lock.
+	turns uint64
 }
 
 const (
 	ackMagic    = "agentfs journal\n" // 16 bytes
 	ackedPlace  = 16
 	foldedPlace = 32
-	ackSize     = 48
+	turnsPlace  = 48
+	ackSize     = 64
 )
 
 // openAck opens or makes the file and locks it. A file that says nothing of
@@ -48,20 +52,28 @@ func openAck(name string) (*ackFile, error) {
 		f.Close()
 		return nil, err
 	}
-	b := make([]byte, ackSize)
-	if n, err := f.ReadAt(b, 0); n == ackSize && err == nil && string(b[:len(ackMagic)]) == ackMagic {
-		a.acked, a.folded = number(b[ackedPlace:]), number(b[foldedPlace:])
-	}
+	a.read()
 	// Written even when nothing was amiss: there is room for it now, and a
 	// number that was torn is whole again.
+	b := make([]byte, ackSize)
 	copy(b, ackMagic)
 	putNumber(b[ackedPlace:], a.acked)
 	putNumber(b[foldedPlace:], a.folded)
+	putNumber(b[turnsPlace:], a.turns)
 	if _, err := f.WriteAt(b, 0); err != nil {
 		a.close()
 		return nil, err
 	}
 	return a, nil
+}
+
+// read reads the numbers; those that can't be read are 0.
+func (a *ackFile) read() {
+	a.acked, a.folded, a.turns = 0, 0, 0
+	b := make([]byte, ackSize)
+	if n, _ := a.f.ReadAt(b, 0); n == ackSize && string(b[:len(ackMagic)]) == ackMagic {
+		a.acked, a.folded, a.turns = number(b[ackedPlace:]), number(b[foldedPlace:]), number(b[turnsPlace:])
+	}
 }
 
 // lock takes the file for this process. The lock is the kernel's and ends
@@ -91,6 +103,12 @@ func (a *ackFile) setAcked(n uint64) error {
 func (a *ackFile) setFolded(n uint64) error {
 	a.folded = n
 	return a.write(foldedPlace, n)
+}
+
+// turnOver raises turns. A failure costs only those who count from outside.
+func (a *ackFile) turnOver() {
+	a.turns++
+	_ = a.write(turnsPlace, a.turns)
 }
 
 func (a *ackFile) write(place int64, n uint64) error {

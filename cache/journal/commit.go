@@ -123,27 +123,34 @@ func (j *Journal) commit(group []*request) {
 }
 
 func (j *Journal) tryCommit(group []*request) error {
-	return j.transact(uint64(len(group)), func() error {
+	return j.transact(uint64(len(group)), func(seq int64) (bool, error) {
+		numbered := false
 		for _, r := range group {
-			if err := j.stmts.apply(r.b); err != nil {
-				return err
+			if err := j.stmts.apply(r.b, seq); err != nil {
+				return false, err
 			}
+			numbered = r.b.ops[len(r.b.ops)-1].kind == opPut
+			j.unmeasured += len(r.b.ops) + len(r.b.buf)/pageSize
 		}
-		return nil
+		return numbered, nil
 	})
 }
 
-// transact runs f in a transaction that counts as n commits. Called with turn.
-func (j *Journal) transact(n uint64, f func() error) error {
+// transact runs f in a transaction that counts as n commits. The number of the
+// last of them must be in the database with it: f says whether it has left a
+// record with the number; if not, which costs a second page, it goes into meta.
+// Called with turn.
+func (j *Journal) transact(n uint64, f func(seq int64) (numbered bool, err error)) error {
 	if j.closed {
 		return fs.ErrClosed
 	}
 	if err := j.stmts.begin.run(); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	err := f()
-	if err == nil {
-		err = j.stmts.count.run(int64(j.seq+n), j.opt.bootID)
+	seq := int64(j.seq + n)
+	numbered, err := f(seq)
+	if err == nil && (!numbered || !j.booted) {
+		err = j.stmts.count.run(seq, j.opt.bootID)
 	}
 	if err == nil {
 		err = j.stmts.commit.run()
@@ -154,10 +161,12 @@ func (j *Journal) transact(n uint64, f func() error) error {
 		return fmt.Errorf("journal: %w", err)
 	}
 	j.seq += n
+	j.held = j.seq
+	j.booted = true
 	// A failure means that less is claimed than is so, and the commit is there.
 	_ = j.ack.setAcked(j.seq)
 	j.done.Store(j.seq)
-	j.tending.committed(j.logSize() > j.foldAt)
+	j.measure()
 	return nil
 }
 
@@ -176,7 +185,7 @@ func (s *statements) prepare(d *db) (err error) {
 		{&s.count, "UPDATE meta SET seq = ?, boot = ?"},
 		{&s.commit, "COMMIT"},
 		{&s.rollback, "ROLLBACK"},
-		{&s.put, "INSERT OR REPLACE INTO kv (key, value) VALUES (?, ?)"},
+		{&s.put, "INSERT OR REPLACE INTO kv (key, seq, value) VALUES (?, ?, ?)"},
 		{&s.remove, "DELETE FROM kv WHERE key = ?"},
 		{&s.removeRange, "DELETE FROM kv WHERE key >= ? AND key < ?"},
 		{&s.removeFrom, "DELETE FROM kv WHERE key >= ?"},
@@ -198,13 +207,13 @@ func (s *statements) close() error {
 	return errors.Join(errs...)
 }
 
-// apply makes the changes of a batch.
-func (s *statements) apply(b *Batch) error {
+// apply makes the changes of a batch, which has the number seq.
+func (s *statements) apply(b *Batch, seq int64) error {
 	for _, o := range b.ops {
 		var err error
 		switch key := b.key(o); o.kind {
 		case opPut:
-			err = s.put.run(key, b.value(o))
+			err = s.put.run(key, seq, b.value(o))
 		case opDelete:
 			err = s.remove.run(key)
 		case opDeletePrefix:

@@ -6,22 +6,26 @@
 //   - a commit is a few write(2) into the log: the kernel has it when
 //     [Journal.Commit] returns, and the death of the process takes nothing away;
 //   - a power loss leaves what [Journal.Sync] has confirmed, and of the commits
-//     after it a first part in their order, each of them whole: every page in the log has a sum that
-//     runs over all before it;
-//   - anybody can look into a room with the sqlite3 command.
+//     after it the first ones, each of them whole: the log's pages have sums
+//     that run over all before them;
+//   - what a process has left can be looked into with the sqlite3 command. While a
+//     journal is open, its database is locked to other programs; [Count] works at
+//     any time.
 //
 // What SQLite does not do is to say that something is missing: it takes a log
 // whose end is damaged for one that was never longer. So the number of
 // acknowledged commits is kept in a file beside the database as well as in it,
-// and [Journal.Damage] speaks when the two don't agree.
+// and [Journal.Damage] speaks when the database has less. In the database proper
+// pages have no sums: damage to its structure is found by [Open], damage to the
+// bytes of a value is not.
 //
 // A directory with a journal has
 //
 //	journal.db       the table
 //	journal.db-wal   the latest commits; absent after Close
-//	journal.db-shm   an index of the log, shared by processes; absent after Close
 //	journal.ack      how many commits were acknowledged; locked by the process
 //	                 that has the journal open
 //
-// and what was found damaged, under the same names with ".damaged-TIME" in them.
+// and what was found damaged beyond repair, as journal.db.damaged-TIME, with its
+// log as journal.db.damaged-TIME-wal.
 package journal

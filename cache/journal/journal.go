@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,14 @@ import (
 // format is the version of what a journal looks like on disk, kept as SQLite's
 // user_version. An older agentfs refuses a newer format.
 const format = 1
+
+// pageSize is that of the database in bytes. Nothing depends on it but speed.
+const pageSize = 4096
+
+// defaultLogLimit is how many bytes of log a journal has before they are folded
+// into the database: enough for thousands of commits to share the two syncs that it
+// takes, little enough to be read in a moment after a kill.
+const defaultLogLimit = 8 << 20
 
 // applicationID marks the database as a journal of agentfs: "agfs".
 const applicationID = 0x61676673
@@ -33,16 +42,20 @@ type Journal struct {
 	ack *ackFile
 	log *os.File // the database's write-ahead log, to sync and to measure it
 
-	// The lock order is turn, queue.mu; syncing is never held with another.
+	// Of the locks, turn comes first: who has it takes queue.mu or sync.mu, one
+	// at a time and for a moment, but for sync.mu while the disk writes.
 
 	// turn is held by whoever uses the connection: the leader of a group of
 	// commits, or tend. It guards all in this block.
-	turn   sync.Mutex
-	db     *db
-	stmts  statements
-	seq    uint64 // number of the last commit, of this process or an earlier one
-	closed bool
-	foldAt int64 // log size in bytes from which on tend is called for
+	turn       sync.Mutex
+	db         *db
+	stmts      statements
+	seq        uint64 // number of the last commit, of this process or an earlier one
+	held       uint64 // number of the last commit that is there: less than seq after a loss
+	booted     bool   // there was a commit by this process, so that meta has the boot
+	closed     bool
+	foldAt     int64 // log size in bytes from which on tend is called for
+	unmeasured int   // about how many pages the log has grown since foldAt was looked at
 
 	queue queue
 
@@ -57,7 +70,7 @@ type Journal struct {
 type options struct {
 	bootID   string        // of the running kernel
 	logLimit int64         // bytes of log from which on it is folded into the database
-	idle     time.Duration // a log that has not grown for so long is folded, however small
+	idle     time.Duration // a log that has not grown for so long is folded, unless it is small
 }
 
 // VersionError is the error of [Open] for a journal that a newer agentfs has
@@ -81,7 +94,7 @@ func (e *VersionError) Error() string {
 // damaged beyond repair, or a file that is no journal, is moved aside, an empty
 // one is begun, and [Journal.Damage] says so.
 func Open(dir string) (*Journal, error) {
-	return open(dir, options{bootID: bootID(), logLimit: 8 << 20, idle: 2 * time.Second})
+	return open(dir, options{bootID: bootID(), logLimit: defaultLogLimit, idle: 2 * time.Second})
 }
 
 func open(dir string, opt options) (_ *Journal, err error) {
@@ -96,7 +109,14 @@ func open(dir string, opt options) (_ *Journal, err error) {
 	if j.ack, err = openAck(filepath.Join(dir, ackName)); err != nil {
 		return nil, err
 	}
-	if err := j.load(); err != nil {
+	if err := j.appear(); err != nil {
+		j.abandon()
+		return nil, err
+	}
+	j.turn.Lock() // against Count
+	err = j.load()
+	j.turn.Unlock()
+	if err != nil {
 		j.abandon()
 		return nil, err
 	}
@@ -112,6 +132,7 @@ func open(dir string, opt options) (_ *Journal, err error) {
 // abandon lets go of everything, whatever of it there is.
 func (j *Journal) abandon() error {
 	var errs []error
+	defer j.disappear()
 	if j.db != nil {
 		errs = append(errs, j.stmts.close(), j.db.close())
 	}
@@ -139,7 +160,7 @@ func (j *Journal) Rebooted() bool { return j.rebooted }
 // not part of it.
 func (j *Journal) Size() int64 {
 	var n int64
-	for _, name := range []string{dbName, dbName + "-wal", dbName + "-shm", ackName} {
+	for _, name := range []string{dbName, dbName + "-wal", ackName} {
 		// Only ever stat: closing any descriptor of the database would take
 		// away the locks that SQLite holds on it.
 		if fi, err := os.Stat(filepath.Join(j.dir, name)); err == nil {
@@ -170,7 +191,7 @@ func bootID() string {
 	if err != nil {
 		return ""
 	}
-	return string(b[:len(b)-1])
+	return strings.TrimSpace(string(b))
 }
 
 func syncDir(dir string) error {

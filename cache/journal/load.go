@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -50,14 +51,17 @@ func (j *Journal) load() error {
 		j.damage += "; the machine was restarted before they were on disk"
 	}
 	// A number is not given twice, lest a later Open takes new commits for the lost ones.
-	j.seq = max(found.seq, j.ack.acked)
+	j.seq, j.held = max(found.seq, j.ack.acked), found.seq
 	j.done.Store(j.seq)
 	return j.connect(name)
 }
 
-// connect opens the database for good.
+// connect opens the database for good. unix-excl is SQLite's way to have a
+// database for one process: the index of the log is in memory instead of in a file
+// that is locked and unlocked for each commit, which takes twice as long. Other
+// programs find the database locked; see [Count] for how to look into it.
 func (j *Journal) connect(name string) (err error) {
-	if j.db, err = openDB(name, "rw"); err != nil {
+	if j.db, err = openDB(name, "rw&vfs=unix-excl"); err != nil {
 		return err
 	}
 	if err := j.db.run(
@@ -68,7 +72,9 @@ func (j *Journal) connect(name string) (err error) {
 		"PRAGMA synchronous=NORMAL",
 		"PRAGMA wal_autocheckpoint=0", // see tend
 		"PRAGMA temp_store=MEMORY",
-	); err != nil {
+	); code(err) == sqlite3.SQLITE_BUSY {
+		return fmt.Errorf("%s is in use by another program, such as sqlite3, which must end first: %w", name, err)
+	} else if err != nil {
 		return err
 	}
 	mode, err := j.db.row("PRAGMA journal_mode=WAL")
@@ -85,8 +91,13 @@ func (j *Journal) connect(name string) (err error) {
 	if _, err := j.db.row("SELECT seq FROM meta"); err != nil {
 		return err
 	}
-	j.log, err = os.OpenFile(name+"-wal", os.O_RDWR, 0)
-	return err
+	if j.log, err = os.OpenFile(name+"-wal", os.O_RDWR, 0); err != nil {
+		return err
+	}
+	if j.logSize() == 0 {
+		j.prime()
+	}
+	return nil
 }
 
 // finding is what examine found.
@@ -100,15 +111,20 @@ type finding struct {
 // examine looks at a database without changing it. Errors are those of the
 // machine, and *VersionError.
 func examine(name string) (finding, error) {
-	switch fi, err := os.Stat(name); {
-	case errors.Is(err, fs.ErrNotExist):
-		return finding{missing: true}, nil
-	case err != nil:
-		return finding{}, err
-	case fi.Size() == 0:
+	// SQLite by itself would change something: even a reader makes an index of
+	// the log, for which a full disk has no room, and the last one out folds it.
+	s, err := openSnapshot(name)
+	if errors.Is(err, fs.ErrNotExist) {
 		return finding{missing: true}, nil
 	}
-	d, err := openDB(name, "ro")
+	if err != nil {
+		return finding{}, err
+	}
+	defer s.close()
+	if s.empty() {
+		return finding{missing: true}, nil
+	}
+	d, err := s.db()
 	if err != nil {
 		return finding{}, err
 	}
@@ -122,9 +138,6 @@ func examine(name string) (finding, error) {
 }
 
 func (d *db) examine(name string) (f finding, err error) {
-	if err := d.run("PRAGMA busy_timeout=5000"); err != nil {
-		return f, err
-	}
 	id, err := d.number("PRAGMA application_id")
 	if err != nil {
 		return f, err
@@ -145,10 +158,12 @@ func (d *db) examine(name string) (f finding, err error) {
 		return f, err
 	}
 	if check[0] != "ok" {
-		f.damage = fmt.Sprint(check[0])
+		// It has a heading and lines.
+		text := strings.TrimPrefix(fmt.Sprint(check[0]), "*** in database main ***")
+		f.damage = strings.Join(strings.Fields(text), " ")
 		return f, nil
 	}
-	row, err := d.row("SELECT seq, boot FROM meta")
+	row, err := d.row("SELECT max(seq, (SELECT ifnull(max(seq), 0) FROM kv)), boot FROM meta")
 	if err != nil {
 		return f, err
 	}
@@ -178,13 +193,13 @@ func begin(name string) (err error) {
 	}
 	err = d.run(
 		"PRAGMA synchronous=OFF", // synced below, before it has its name
-		"PRAGMA page_size=4096",
+		fmt.Sprintf("PRAGMA page_size=%d", pageSize),
 		"PRAGMA auto_vacuum=INCREMENTAL",
 		fmt.Sprintf("PRAGMA application_id=%d", applicationID),
 		fmt.Sprintf("PRAGMA user_version=%d", format),
-		"CREATE TABLE kv (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
-		"CREATE TABLE meta (seq INTEGER NOT NULL, boot TEXT NOT NULL)",
-		"INSERT INTO meta VALUES (0, '')",
+		"CREATE TABLE kv (key BLOB PRIMARY KEY, seq INTEGER NOT NULL, value BLOB NOT NULL) WITHOUT ROWID",
+		"CREATE TABLE meta (seq INTEGER NOT NULL, boot TEXT NOT NULL, primed INTEGER NOT NULL)",
+		"INSERT INTO meta VALUES (0, '', 0)",
 		"PRAGMA journal_mode=WAL",
 	)
 	if e := d.close(); err == nil {

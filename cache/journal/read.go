@@ -7,60 +7,111 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 )
+
+func (j *Journal) path(name string) string { return filepath.Join(j.dir, name) }
 
 // All calls f with every record, in the order of the keys, as they were when All
 // was called. value is valid only during the call. All ends with the first error
 // of f and returns it. f may use the journal.
 func (j *Journal) All(f func(key string, value []byte) error) error {
-	// A connection of its own, so that commits go on meanwhile.
-	d, err := openDB(j.path(dbName), "ro")
-	if err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
-	defer d.close()
-	if err := d.run("PRAGMA busy_timeout=5000"); err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
-	return d.each("SELECT key, value FROM kv ORDER BY key", nil, func(row []driver.Value) error {
-		key, _ := row[0].([]byte)
-		value, _ := row[1].([]byte)
-		return f(string(key), value)
+	return j.read(func(d *db) error {
+		return d.each("SELECT key, value FROM kv ORDER BY key", nil, func(row []driver.Value) error {
+			key, _ := row[0].([]byte)
+			value, _ := row[1].([]byte)
+			return f(string(key), value)
+		})
 	})
 }
 
-func (j *Journal) path(name string) string { return filepath.Join(j.dir, name) }
+// read calls f with a connection of its own, so that commits go on meanwhile.
+func (j *Journal) read(f func(*db) error) error {
+	// Held until the connection is there: Close would else leave it the database,
+	// and it would make a log anew.
+	j.turn.Lock()
+	if j.closed {
+		j.turn.Unlock()
+		return fs.ErrClosed
+	}
+	d, err := openDB(j.path(dbName), "ro&vfs=unix-excl")
+	if err == nil {
+		// Takes the lock, and the state that f sees.
+		err = d.run("PRAGMA busy_timeout=5000", "BEGIN", "SELECT seq FROM meta")
+	}
+	j.turn.Unlock()
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	defer d.close()
+	return f(d)
+}
 
 // Count returns how many keys begin with prefix in the journal in dir, 0 if there
-// is none. It changes nothing, and does not disturb a process that has the journal
-// open or find what one that died has left.
+// is none. It takes no locks and writes nothing, so it neither waits for a process
+// that has the journal open, nor disturbs it, nor changes what one that died
+// has left.
 func Count(dir, prefix string) (int64, error) {
-	name, err := filepath.Abs(filepath.Join(dir, dbName))
+	if j := openHere(dir); j != nil {
+		var n int64
+		err := j.read(func(d *db) (err error) {
+			n, err = d.count(prefix)
+			return err
+		})
+		if !errors.Is(err, fs.ErrClosed) {
+			return n, err
+		}
+	}
+	ack, err := os.Open(filepath.Join(dir, ackName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
 	if err != nil {
 		return 0, err
 	}
-	switch fi, err := os.Stat(name); {
-	case errors.Is(err, fs.ErrNotExist):
+	defer ack.Close()
+	turns := ackFile{f: ack}
+	for try := range 50 {
+		turns.read()
+		before := turns.turns
+		n, err := countUnlocked(dir, prefix)
+		// What was read while the log was folded may belong to different states.
+		if turns.read(); turns.turns == before && !errors.Is(err, errGone) {
+			return n, err
+		}
+		time.Sleep(time.Duration(try) * time.Millisecond)
+	}
+	return 0, fmt.Errorf("journal in %s changes faster than it can be read", dir)
+}
+
+func countUnlocked(dir, prefix string) (n int64, err error) {
+	s, err := openSnapshot(filepath.Join(dir, dbName))
+	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
-	case err != nil:
+	}
+	if err != nil {
 		return 0, err
-	case fi.Size() == 0:
+	}
+	defer func() {
+		if s.torn() {
+			err = errGone
+		}
+		if e := s.close(); err == nil {
+			err = e
+		}
+	}()
+	if s.empty() {
 		return 0, nil
 	}
-	mode := "ro"
-	if _, err := os.Stat(name + "-wal"); errors.Is(err, fs.ErrNotExist) {
-		// Nobody has it open, and it was closed. Even a reader would make a log
-		// and its index, and leave them there.
-		mode = "ro&immutable=1"
-	}
-	d, err := openDB(name, mode)
+	d, err := s.db()
 	if err != nil {
 		return 0, err
 	}
 	defer d.close()
-	if err := d.run("PRAGMA busy_timeout=5000"); err != nil {
-		return 0, err
-	}
+	return d.count(prefix)
+}
+
+func (d *db) count(prefix string) (int64, error) {
 	key := append([]byte{}, prefix...)
 	if end := prefixEnd(key); end != nil {
 		return d.number("SELECT count(*) FROM kv WHERE key >= ? AND key < ?", key, end)

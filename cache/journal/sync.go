@@ -26,7 +26,7 @@ func (j *Journal) syncLog() error {
 	if s.err != nil {
 		return s.err
 	}
-	if s.upto >= want && want > 0 {
+	if s.upto >= want {
 		return nil
 	}
 	upto := j.done.Load()

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"fmt"
 	"sync"
 	"time"
 )
@@ -10,10 +11,10 @@ import (
 const vacuumStep = 256
 
 // tending is what is done beside the commits, in a goroutine of its own: the log
-// is folded into the database when it has grown or nothing has been committed for
-// a while, and the database gives back the room of what was deleted. Commits wait
-// for that, so it is done in steps, and the slow part of it, bringing the log to the
-// disk, before it begins.
+// is folded into the database when it is large, or not small and nothing has been
+// committed for a while, and the database gives back the room of what was deleted.
+// Commits wait for that, so it is done in steps, and the slow part of it, bringing
+// the log to the disk, before it begins.
 type tending struct {
 	work  chan struct{} // something was committed
 	grown chan struct{} // the log is too large
@@ -31,6 +32,22 @@ func (j *Journal) startTending() {
 		t.committed(j.logSize() > j.foldAt)
 	}
 	t.wg.Go(j.tend)
+}
+
+// measure calls for tend if the log is too large, after each commit; it looks only
+// when the log may have grown by some pages. Called with turn.
+func (j *Journal) measure() {
+	grown := false
+	if j.unmeasured > 64 {
+		j.unmeasured = 0
+		size := j.logSize()
+		grown = size > j.foldAt
+		if size > 4*j.foldAt {
+			// The disk can't keep up; so whoever commits waits for it.
+			_, _ = j.fold()
+		}
+	}
+	j.tending.committed(grown)
 }
 
 // committed says that there is something to do, and whether it is urgent.
@@ -58,47 +75,75 @@ func (j *Journal) tend() {
 	t := &j.tending
 	timer := time.NewTimer(0)
 	timer.Stop()
+	work := t.work // nil while the timer runs: a commit must not wake anybody
+	var seen uint64
 	for {
 		select {
 		case <-t.stop:
 			return
-		case <-t.work:
-			// Idle begins now.
+		case <-work:
+			work, seen = nil, j.done.Load()
 			timer.Reset(j.opt.idle)
 			continue
-		case <-t.grown:
 		case <-timer.C:
+			if now := j.done.Load(); now != seen {
+				seen = now
+				timer.Reset(j.opt.idle)
+				continue
+			}
+		case <-t.grown:
+			timer.Stop()
 		}
+		work = t.work
 		j.tendOnce()
 	}
 }
 
-// tendOnce folds the log and shrinks the database. Its errors are those that
-// commits and syncs have, too, and are told there.
+// tendOnce does what there is to do. Its errors are those that commits and syncs
+// have, too, and are told there.
 func (j *Journal) tendOnce() {
+	j.turn.Lock()
+	// A small log is left alone: it is read in a moment after a kill, and folding
+	// it takes the disk some syncs.
+	worth := !j.closed && (j.logSize() > j.opt.logLimit/8 || j.shrinkable())
+	j.turn.Unlock()
+	if worth {
+		j.tidy()
+	}
+}
+
+// tidy folds the log and shrinks the database.
+func (j *Journal) tidy() {
 	// Without the turn, commits go on meanwhile. After it, fold has little left
 	// to sync.
 	if j.Sync() != nil {
 		return
 	}
-	for {
-		j.turn.Lock()
-		more := false
-		if !j.closed {
-			if whole, err := j.fold(); whole && err == nil {
-				more = j.shrink()
-			}
-		}
-		j.turn.Unlock()
-		if !more {
-			return
-		}
+	for more := true; more; {
 		select {
 		case <-j.tending.stop:
 			return
 		default:
 		}
+		j.turn.Lock()
+		more = false
+		if !j.closed {
+			whole, err := j.fold()
+			if whole && err == nil {
+				j.prime()
+				more = j.shrinkable() && j.shrink() == nil
+			}
+		}
+		j.turn.Unlock()
 	}
+}
+
+// prime makes SQLite begin the log, which takes a sync, and more than one for a new
+// file: now, lest the next commit waits for that. It changes nothing that matters
+// and is no commit. Called with turn.
+func (j *Journal) prime() {
+	// If it fails, the next commit has what it takes, or the same error.
+	_ = j.db.run("UPDATE meta SET primed = primed + 1")
 }
 
 // fold brings what is in the log into the database and empties the log. It
@@ -114,8 +159,11 @@ func (j *Journal) fold() (whole bool, err error) {
 		return false, err
 	}
 	// A failure costs no more than that damage might not be noticed.
-	_ = j.ack.setFolded(j.seq)
+	_ = j.ack.setFolded(j.held)
 
+	// Whoever counts from outside must not mix what was before with what is after.
+	defer j.ack.turnOver()
+	j.ack.turnOver()
 	// Commits would wait for a reader as long as this does.
 	if err := j.db.run("PRAGMA busy_timeout=0"); err != nil {
 		return false, err
@@ -133,22 +181,26 @@ func (j *Journal) fold() (whole bool, err error) {
 	return whole, err
 }
 
-// shrink gives unused pages at the end of the database back to the file system if
-// they are many, and reports whether it did. Called with turn.
-func (j *Journal) shrink() bool {
-	free, err := j.db.number("PRAGMA freelist_count")
-	if err != nil {
+// shrinkable reports whether many pages of the database are unused. Called with
+// turn.
+func (j *Journal) shrinkable() bool {
+	if !j.booted {
+		// Shrinking counts as a commit, after which Damage and Rebooted are not
+		// said again: the first must be the user's.
 		return false
 	}
-	all, err := j.db.number("PRAGMA page_count")
-	if err != nil || free < vacuumStep/4 || free < all/4 {
-		return false
-	}
+	free, err1 := j.db.number("PRAGMA freelist_count")
+	all, err2 := j.db.number("PRAGMA page_count")
+	return err1 == nil && err2 == nil && free >= vacuumStep/4 && free >= all/4
+}
+
+// shrink gives some of the unused pages back to the file system. Called with turn.
+func (j *Journal) shrink() error {
 	// It counts as a commit, so that a log that has lost it is found to be
 	// older than the database.
-	return j.transact(1, func() error {
-		return j.db.run("PRAGMA incremental_vacuum(256)")
-	}) == nil
+	return j.transact(1, func(int64) (bool, error) {
+		return false, j.db.run(fmt.Sprintf("PRAGMA incremental_vacuum(%d)", vacuumStep))
+	})
 }
 
 // logSize returns the size of the log in bytes. SQLite writes it from the
