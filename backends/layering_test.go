@@ -54,6 +54,12 @@ var layers = []layer{
 		why:   "the cache gives file depth to any store and to any front end; of ours it needs the contract and the tree",
 	},
 	{
+		of:    []string{"./cache/attrs/..."},
+		never: []string{"./..."},
+		but:   []string{"./backends", "./cache/attrs/..."},
+		why:   "records are files in a store; that somebody caches it is nothing to them",
+	},
+	{
 		of:     []string{"./backends/..."},
 		except: []string{"./backends"},
 		never:  []string{"./fs/...", "./cache/...", "./cmd/...", "./bench/..."},

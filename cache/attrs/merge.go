@@ -30,7 +30,7 @@ const (
 // tidy merges records if there are too many, and returns what is known then; on
 // an error, what was known.
 func tidy(ctx context.Context, s backends.Store, dir string, d *Dir, alive Alive, at int64) *Dir {
-	if p := d.plan(alive, at); p.nothing() {
+	if p := d.plan(maxRecords, alive, at); p.nothing() {
 		return d
 	}
 	// Others may have merged what d has, hours ago even: a merge of what is not
@@ -45,13 +45,15 @@ func tidy(ctx context.Context, s backends.Store, dir string, d *Dir, alive Alive
 	}
 	d = fresh
 
-	p := d.plan(alive, at)
+	p := d.plan(maxRecords, alive, at)
 	if len(p.covered) > 0 {
 		var ok bool
 		if d, ok = removeRecords(ctx, s, dir, d, p.covered); !ok {
 			return d // where nothing can be removed, merging only adds
 		}
-		p = d.plan(alive, at)
+		// However few are left: else what is dead in them would stay for as
+		// long as changes are of the same few names.
+		p = d.plan(0, alive, at)
 	}
 	if len(p.merge) == 0 {
 		return d
@@ -74,15 +76,16 @@ type plan struct {
 
 func (p plan) nothing() bool { return len(p.covered) == 0 && len(p.merge) == 0 }
 
-// plan returns what to tidy up at a time of day in nanoseconds.
-func (d *Dir) plan(alive Alive, at int64) plan {
+// plan returns what to tidy up at a time of day in nanoseconds; nothing if there
+// are no more small records than enough.
+func (d *Dir) plan(enough int, alive Alive, at int64) plan {
 	small := 0
 	for _, r := range d.records {
 		if r.skipped == nil && r.size <= full {
 			small++
 		}
 	}
-	if small <= maxRecords {
+	if small <= enough {
 		return plan{}
 	}
 	// Who knows another format may find an older entry there.
