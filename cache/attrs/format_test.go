@@ -83,7 +83,7 @@ var (
 
 // bomb is a small file that becomes larger than memory should.
 func bomb(line string) []byte {
-	return zipped(head1 + strings.Repeat(line, (maxText+maxText/2)/len(line)))
+	return zipped(head1 + strings.Repeat(line, maxText/len(line)+1))
 }
 
 func TestDecode(t *testing.T) {
@@ -106,7 +106,7 @@ func TestDecode(t *testing.T) {
 	var many strings.Builder
 	many.WriteString(head1)
 	for i := 0; many.Len() <= maxText; i++ {
-		fmt.Fprintf(&many, `{"name":"%08d%s","changed":1}`+"\n", i, strings.Repeat("x", 200))
+		fmt.Fprintf(&many, `{"name":"%08d%s","changed":1}`+"\n", i, strings.Repeat("x", 200_000))
 	}
 	if _, _, err := decodeRecord(zipped(many.String())); err == nil {
 		t.Error("too much text is read")
@@ -125,7 +125,7 @@ func TestSkipped(t *testing.T) {
 		}
 	}
 	put(t, s, recordPrefix+"other", string(good["one"]))
-	put(t, s, newRecordName(now()), string(bomb("a")))
+	put(t, s, newRecordName(now()), string(bomb("\n")))
 	skipped := len(listed(t, s, "."))
 	d := load(t, s, ".", nil)
 	for i := range 40 {

@@ -15,13 +15,13 @@ import (
 	"github.com/agentfs/agentfs/backends"
 )
 
-const (
-	// parallel is how many records are fetched or put side by side.
-	parallel = 8
-	// maxRounds is how often a directory is listed again because a record went
-	// between the listing and the reading.
-	maxRounds = 8
-)
+// maxRounds is how often a directory is listed again because a record went
+// between the listing and the reading.
+const maxRounds = 8
+
+// parallel is how many records are fetched or put side by side. A variable for a
+// test that lets others act between two requests.
+var parallel = 8
 
 // errGone: a record that was listed is not there any more.
 var errGone = errors.New("record is gone")

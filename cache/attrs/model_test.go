@@ -132,10 +132,12 @@ func (w *world) check() {
 func TestModel(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	rounds := 60
+	rounds := 60 / scale
 	if testing.Short() {
 		rounds = 10
 	}
+	defer func(n int) { parallel = n }(parallel)
+	parallel = 1 // the world has no lock
 	faults := 0
 	for round := range rounds {
 		mem := newMemory(t)
