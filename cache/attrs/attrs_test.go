@@ -176,7 +176,7 @@ func TestListRecords(t *testing.T) {
 // Many machines that save at the same time lose nothing, whatever they merge
 // meanwhile.
 func TestManyMachines(t *testing.T) {
-	const machines, saves = 6, 120
+	const machines, saves = 6, 60
 	s := newMemory(t)
 	last := make([]map[string]Attr, machines)
 	var wg sync.WaitGroup
