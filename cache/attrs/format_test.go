@@ -97,10 +97,8 @@ func TestDecode(t *testing.T) {
 			t.Errorf("%s is read as %v", name, es)
 		}
 	}
-	for _, line := range []string{"a", "\n", `{"name":"a",` + strings.Repeat(" ", 1<<20) + "\n"} {
-		if _, _, err := decodeRecord(bomb(line)); err == nil {
-			t.Errorf("a bomb of %.20q is read", line)
-		}
+	if _, _, err := decodeRecord(bomb("a")); err == nil {
+		t.Error("a line without end is read")
 	}
 	// In order, each entry good: the length alone is too much.
 	var many strings.Builder

@@ -104,8 +104,8 @@ func TestOverwritten(t *testing.T) {
 		scale = max(scale, 5)
 	}
 	// Attributes that are long enough for records to become full.
-	const rounds = 8
-	names := 20_000 / scale
+	const rounds = 5
+	names := 15_000 / scale
 	long := map[string][]byte{"user.x": bytes.Repeat([]byte("x"), 150*scale)}
 	mem := newMemory(t)
 	var d *Dir
