@@ -75,6 +75,12 @@ var layers = []layer{
 		why:    "SQLite is known to one package",
 	},
 	{
+		of:    []string{"./cache/attrs/..."},
+		never: []string{"./..."},
+		but:   []string{"./backends", "./cache/attrs/..."},
+		why:   "records are files in a store; that somebody caches it is nothing to them",
+	},
+	{
 		of:     []string{"./backends/..."},
 		except: []string{"./backends"},
 		never:  []string{"./fs/...", "./cache/...", "./cmd/...", "./bench/..."},
