@@ -38,6 +38,7 @@ type crash struct {
 
 	m   *model
 	log []string // what the last process reported
+	all []string // and all of them
 	n   struct{ kills, ops, failed, doubts, drained int }
 }
 
@@ -57,6 +58,10 @@ func newCrash(t *testing.T, p place, fault string) *crash {
 func (c *crash) fatal(format string, args ...any) {
 	c.t.Helper()
 	last := c.log[max(0, len(c.log)-40):]
+	if f, err := os.CreateTemp("", "agentfs-crash-*.log"); err == nil {
+		_, werr := f.WriteString(strings.Join(c.all, "\n"))
+		c.t.Logf("all that the processes reported is in %s (%v)", f.Name(), errors.Join(werr, f.Close()))
+	}
 	c.t.Fatalf("kill %d: %s\nthe last operations:\n%s", c.n.kills, fmt.Sprintf(format, args...), strings.Join(last, "\n"))
 }
 
@@ -133,6 +138,7 @@ func (c *crash) stored() {
 func (c *crash) round() {
 	c.t.Helper()
 	c.n.kills++
+	c.all = append(c.all, fmt.Sprint("process ", c.n.kills))
 	k := killed{after: c.r.IntN(*workers * *crashOps * 5 / 4)}
 	if c.r.IntN(4) == 0 {
 		k.after = c.r.IntN(20) // soon after the start
@@ -181,6 +187,7 @@ func (c *crash) live(k killed) {
 			break // half a line says nothing
 		}
 		c.log = append(c.log, string(bytes.TrimSpace(line)))
+		c.all = append(c.all, c.log[len(c.log)-1])
 		var r report
 		if err := json.Unmarshal(line, &r); err != nil {
 			problem = fmt.Sprintf("a report that can't be read: %v", err)
@@ -204,6 +211,8 @@ func (c *crash) live(k killed) {
 			// In the middle of what the background still has to do.
 			k.delay = time.Duration(c.r.IntN(150)) * time.Millisecond
 			if k.close {
+				// What is still open is stored as it is.
+				c.m.begin(op{Kind: opBarrier, Path: "."})
 				p.stdin.Close()
 			}
 			die()

@@ -45,6 +45,8 @@ type node struct {
 	// made says that the name is there after a crash, whatever the promise.
 	made    bool
 	writers int
+	// halved: a rename may have left a second name, which nothing changes.
+	halved bool
 	// frozen: an operation on the file failed, and it is left as it is.
 	frozen bool
 	mode   fs.FileMode
@@ -155,7 +157,12 @@ func (n *node) change(data []byte) {
 
 // seal says that the present content was acknowledged: nothing older may come
 // back. What a write that failed has left stays open.
-func (n *node) seal() { n.past, n.made = nil, true }
+func (n *node) seal() {
+	if !n.halved {
+		n.past = nil
+	}
+	n.made = true
+}
 
 // mayHold reports whether a crash may have left that content.
 func (n *node) mayHold(got []byte) bool {

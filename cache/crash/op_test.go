@@ -174,9 +174,12 @@ func (m *model) begin(o op) {
 	case opRename:
 		m.at(o.Path).walk(func(rel string, n *node) {
 			if !n.dir {
-				// The last that was closed may come before what is in it now.
-				if len(n.past) > 0 {
-					m.note(join(o.To, rel), n.past[0])
+				// What was closed last may come before what is in it now; without
+				// a journal, also what an earlier rename has put.
+				for i, p := range n.past {
+					if i == 0 || m.lax {
+						m.note(join(o.To, rel), p)
+					}
 				}
 				m.note(join(o.To, rel), n.data)
 			}
@@ -311,6 +314,7 @@ func (m *model) unsure(o op) {
 		d := doubt{op: o, src: m.at(o.Path)}
 		if o.Kind == opRename {
 			d.dst = m.at(o.To)
+			d.src.walk(func(_ string, n *node) { n.halved = m.lax })
 		}
 		m.doubts = append(m.doubts, d)
 	}

@@ -234,8 +234,12 @@ func (m *model) settleRename(d doubt, src, dst listing) error {
 	moved := map[string]*node{}
 	d.src.walk(func(rel string, n *node) { moved[rel] = n })
 	for rel, e := range src {
-		if n := moved[rel]; n == nil || e.fits(n, m.attrs) != nil {
-			return fmt.Errorf("at the old name %q is something else", rel)
+		n := moved[rel]
+		if n == nil {
+			return fmt.Errorf("at the old name %q should be nothing", rel)
+		}
+		if err := e.fits(n, m.attrs); err != nil {
+			return fmt.Errorf("at the old name %q: %w", rel, err)
 		}
 	}
 	for rel, e := range dst {
