@@ -221,7 +221,7 @@ func (d *driver) read(ctx context.Context, h handle, want *node) error {
 // readAll reads a file piece by piece, and asks for more than there is.
 func readAll(ctx context.Context, f backends.File, size int64) ([]byte, error) {
 	var all []byte
-	for buf := make([]byte, 300<<10); ; {
+	for buf := make([]byte, min(size+1, 300<<10)); ; {
 		n, err := f.ReadAt(ctx, buf, int64(len(all)))
 		if err != nil {
 			return nil, err

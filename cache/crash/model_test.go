@@ -20,6 +20,8 @@ type model struct {
 	// acknowledged may have left both names or half a directory, and a new file
 	// is there from its first close on.
 	lax bool
+	// live says that nothing was killed: what is open has its last content.
+	live bool
 	// attrs says that modes are to be kept, too.
 	attrs bool
 	// history has, for each path, the contents that the store may have shown
@@ -166,13 +168,18 @@ func (n *node) seal() {
 
 // mayHold reports whether a crash may have left that content.
 func (n *node) mayHold(got []byte) bool {
-	if bytes.Equal(got, n.data) {
-		return true
-	}
 	for _, p := range n.past {
 		if bytes.Equal(got, p) {
 			return true
 		}
+	}
+	return n.holds(got)
+}
+
+// holds reports whether that is the content now.
+func (n *node) holds(got []byte) bool {
+	if bytes.Equal(got, n.data) {
+		return true
 	}
 	for _, t := range n.torn {
 		if isMix(got, t[0], t[1]) {

@@ -136,19 +136,23 @@ func (l listing) without(top string) listing {
 }
 
 // fits reports whether e may be what is at n.
-func (e entry) fits(n *node, attrs bool) error {
+func (e entry) fits(n *node, m *model) error {
+	may := n.mayHold
+	if m.live {
+		may = n.holds
+	}
 	switch {
 	case e.dir != n.dir:
 		return fmt.Errorf("directory: %v, want %v", e.dir, n.dir)
 	case e.target != n.target:
 		return fmt.Errorf("link to %q, want %q", e.target, n.target)
-	case n.target == "" && !n.dir && !n.mayHold(e.data):
+	case n.target == "" && !n.dir && !may(e.data):
 		what := difference(e.data, n.data)
-		if len(n.past) > 0 {
+		if len(n.past) > 0 && !m.live {
 			what += fmt.Sprintf(", and it is none of the %d contents since the last close either", len(n.past))
 		}
 		return errors.New(what)
-	case attrs && e.mode != n.mode && n.target == "" && !slices.Contains(n.modes, e.mode):
+	case m.attrs && e.mode != n.mode && n.target == "" && !slices.Contains(n.modes, e.mode):
 		return fmt.Errorf("mode %v, want %v", e.mode, n.mode)
 	}
 	return nil
@@ -181,12 +185,12 @@ func (m *model) check(got listing) []string {
 		e, there := rest[path]
 		delete(rest, path)
 		if !there {
-			if n.made || n.dir {
+			if n.made || n.dir || m.live {
 				bad = append(bad, path+" is missing")
 			}
 			return
 		}
-		if err := e.fits(n, m.attrs); err != nil {
+		if err := e.fits(n, m); err != nil {
 			bad = append(bad, fmt.Sprintf("%s: %v", path, err))
 		}
 	})
@@ -238,20 +242,20 @@ func (m *model) settleRename(d doubt, src, dst listing) error {
 		if n == nil {
 			return fmt.Errorf("at the old name %q should be nothing", rel)
 		}
-		if err := e.fits(n, m.attrs); err != nil {
+		if err := e.fits(n, m); err != nil {
 			return fmt.Errorf("at the old name %q: %w", rel, err)
 		}
 	}
 	for rel, e := range dst {
 		n := moved[rel]
-		if (n == nil || e.fits(n, m.attrs) != nil) && (rel != "" || d.dst == nil || e.fits(d.dst, m.attrs) != nil) {
+		if (n == nil || e.fits(n, m) != nil) && (rel != "" || d.dst == nil || e.fits(d.dst, m) != nil) {
 			return fmt.Errorf("at the new name %q is something else", rel)
 		}
 	}
 	for rel, n := range moved {
 		_, old := src[rel]
 		now, isNew := dst[rel]
-		if n.made && !n.dir && !old && (!isNew || now.fits(n, m.attrs) != nil) {
+		if n.made && !n.dir && !old && (!isNew || now.fits(n, m) != nil) {
 			return fmt.Errorf("%q is at neither name", rel)
 		}
 	}
@@ -276,7 +280,7 @@ func (m *model) same(n *node, got listing) error {
 		switch {
 		case ok:
 			seen++
-			if ferr := e.fits(n, m.attrs); ferr != nil && err == nil {
+			if ferr := e.fits(n, m); ferr != nil && err == nil {
 				err = fmt.Errorf("%q: %w", rel, ferr)
 			}
 		case n.made && err == nil:
