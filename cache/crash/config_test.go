@@ -21,7 +21,7 @@ var (
 	workers   = flag.Int("crash.workers", 4, "goroutines in each process that is killed")
 	crashOps  = flag.Int("crash.ops", 120, "operations of each of them")
 	sequences = flag.Int("crash.sequences", number("AGENTFS_CRASH_SEQUENCES", 0), "random sequences of TestTreeRandom; 0 is as many as fit into some seconds")
-	fsxOps    = flag.Int("crash.fsx", number("AGENTFS_CRASH_FSX", 20_000), "operations of each variant of TestFsx")
+	fsxOps    = flag.Int("crash.fsx", number("AGENTFS_CRASH_FSX", 0), "operations of each variant of TestFsx; 0 is 20000, or as many as fit into some seconds")
 	mounts    = flag.Int("crash.writes", number("AGENTFS_CRASH_WRITES", 50), "writes of each machine in TestTwoMounts")
 )
 

@@ -185,12 +185,15 @@ func TestFsx(t *testing.T) {
 				}
 				x.store = u
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(*fsxOps)*time.Millisecond+time.Minute)
-			defer cancel()
+			ctx := t.Context()
 			x.mount(ctx)
-			for range *fsxOps {
+			for end := time.Now().Add(12 * time.Second); *fsxOps > 0 || len(x.done) < 20_000 && time.Now().Before(end); {
 				x.step(ctx)
+				if len(x.done) == *fsxOps {
+					break
+				}
 			}
+			t.Logf("%d operations", len(x.done))
 			x.read(ctx, 0, fsxMax)
 			x.shut(ctx)
 			x.ok("closing the cache", x.c.Close(ctx))
