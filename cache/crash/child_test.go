@@ -267,4 +267,5 @@ type killed struct {
 	after int           // so many operations
 	delay time.Duration // and then this long
 	close bool          // while, or after, it closes in order
+	early time.Duration // or this long after its start, if not 0
 }

@@ -31,8 +31,8 @@ type crash struct {
 	place place
 	cache string
 	fault string
-	// budget of the cache, 0 for the default; disk limits the cache directory's
-	// file system while a process lives.
+	// budget of the cache, 0 for the default; disk, if not nil, limits the cache
+	// directory's file system while a process lives.
 	budget int64
 	disk   func(small bool)
 
@@ -47,7 +47,7 @@ func newCrash(t *testing.T, p place, fault string) *crash {
 	s := seed(t)
 	c := &crash{
 		t: t, seed: s, r: rand.New(rand.NewPCG(s, 100)), place: p, fault: fault,
-		cache: filepath.Join(t.TempDir(), "cache"), m: newModel(), disk: func(bool) {},
+		cache: filepath.Join(t.TempDir(), "cache"), m: newModel(),
 	}
 	c.m.lax, c.m.attrs = !journaled(), keepsAttributes
 	c.m.history = map[string][]string{}
@@ -145,9 +145,16 @@ func (c *crash) round() {
 	}
 	k.delay = time.Duration(c.r.IntN(3000)) * time.Microsecond
 	k.close = c.r.IntN(2) == 0
-	c.disk(true)
+	if c.r.IntN(6) == 0 {
+		k.early = time.Duration(1 + c.r.IntN(100_000_000)) // in the middle of opening
+	}
+	if c.disk != nil {
+		c.disk(true)
+	}
 	c.live(k)
-	c.disk(false)
+	if c.disk != nil {
+		c.disk(false)
+	}
 	c.verify(c.r.IntN(2) == 0)
 }
 
@@ -179,6 +186,9 @@ func (c *crash) live(k killed) {
 			dying = true
 			time.AfterFunc(k.delay, p.kill)
 		}
+	}
+	if k.early > 0 {
+		time.AfterFunc(k.early, p.kill)
 	}
 	late := time.AfterFunc(2*time.Minute, p.kill)
 	for lines := bufio.NewReader(p.reports); ; {
@@ -217,7 +227,7 @@ func (c *crash) live(k killed) {
 			}
 			die()
 		case "broken":
-			if c.disk == nil || c.fault == "" && c.budget == 0 {
+			if c.disk == nil {
 				problem = "it could not begin: " + r.Err
 			}
 		}

@@ -30,14 +30,15 @@ type machine struct {
 // nobody replaces what he has not seen.
 type ledger struct {
 	backends.Store
-	t   *testing.T
-	mu  sync.Mutex
-	put map[string]bool // contents
+	t     *testing.T
+	blind sync.Once
+	mu    sync.Mutex
+	put   map[string]bool // contents
 }
 
 func (l *ledger) Put(ctx context.Context, name string, body *io.SectionReader, opts backends.PutOptions) (backends.Entry, error) {
 	if opts.If == (backends.If{}) {
-		l.t.Errorf("a put of %s would replace whatever is there", name)
+		l.blind.Do(func() { l.t.Errorf("a put of %s would replace whatever is there", name) })
 	}
 	data, err := io.ReadAll(io.NewSectionReader(body, 0, body.Size()))
 	if err != nil {
@@ -54,7 +55,7 @@ func (l *ledger) Put(ctx context.Context, name string, body *io.SectionReader, o
 
 func (l *ledger) Remove(ctx context.Context, name string, cond backends.If) error {
 	if cond.Match == "" {
-		l.t.Errorf("a removal of %s would take whatever is there", name)
+		l.blind.Do(func() { l.t.Errorf("a removal of %s would take whatever is there", name) })
 	}
 	return l.Store.Remove(ctx, name, cond)
 }
