@@ -31,10 +31,11 @@ type crash struct {
 	place place
 	cache string
 	fault string
-	// budget of the cache, 0 for the default; disk, if not nil, limits the cache
+	// budget is the most of the cache's that a process gets, 0 for the default;
+	// disk, if not nil, limits the cache
 	// directory's file system while a process lives.
 	budget int64
-	disk   func(small bool)
+	disk   func(room int64)
 
 	m   *model
 	log []string // what the last process reported
@@ -149,14 +150,17 @@ func (c *crash) round() {
 		k.early = time.Duration(1 + c.r.IntN(100_000_000)) // in the middle of opening
 	}
 	if c.disk != nil {
-		c.disk(true)
+		c.disk(c.some(2 << 20))
 	}
 	c.live(k)
 	if c.disk != nil {
-		c.disk(false)
+		c.disk(64 << 20)
 	}
 	c.verify(c.r.IntN(2) == 0)
 }
+
+// some returns a part of n, but not next to nothing.
+func (c *crash) some(n int64) int64 { return n/10 + int64(c.r.Float64()*float64(n)*9/10) }
 
 // live runs a process until it is killed, and follows what it reports.
 func (c *crash) live(k killed) {
@@ -166,7 +170,7 @@ func (c *crash) live(k killed) {
 		c.fatal("%v", err)
 	}
 	text, err := json.Marshal(task{
-		Place: c.place, Cache: c.cache, Fault: c.fault, Budget: c.budget, Workers: *workers, Ops: *crashOps,
+		Place: c.place, Cache: c.cache, Fault: c.fault, Budget: c.some(c.budget), Workers: *workers, Ops: *crashOps,
 		Seed: c.r.Uint64(), State: state, Lax: c.m.lax,
 	})
 	if err != nil {
@@ -233,6 +237,7 @@ func (c *crash) live(k killed) {
 		}
 	}
 	p.end()
+	c.place.settle()
 	if !late.Stop() {
 		problem = "it stood still"
 	}
@@ -393,7 +398,7 @@ func TestCrashFull(t *testing.T) {
 	t.Run("budget", func(t *testing.T) {
 		t.Parallel()
 		c := newCrash(t, newPlace(t, false), "")
-		c.budget = 600 << 10
+		c.budget = 400 << 10
 		c.run(5)
 	})
 	t.Run("disk", func(t *testing.T) {
@@ -405,9 +410,9 @@ func TestCrashFull(t *testing.T) {
 	})
 }
 
-// smallDisk puts a file system of its own under dir, and returns what makes it
-// small or large.
-func smallDisk(t *testing.T, dir string) func(small bool) {
+// smallDisk puts a file system of its own under dir, and returns what says how
+// much room there is left on it.
+func smallDisk(t *testing.T, dir string) func(room int64) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("only root may mount a file system of a size")
@@ -423,15 +428,12 @@ func smallDisk(t *testing.T, dir string) func(small bool) {
 			t.Error(err)
 		}
 	})
-	return func(small bool) {
-		size := "size=64m"
-		if small {
-			var st syscall.Statfs_t
-			if err := syscall.Statfs(dir, &st); err != nil {
-				t.Fatal(err)
-			}
-			size = fmt.Sprintf("size=%d", int64(st.Blocks-st.Bfree)*st.Bsize+1<<20)
+	return func(room int64) {
+		var st syscall.Statfs_t
+		if err := syscall.Statfs(dir, &st); err != nil {
+			t.Fatal(err)
 		}
+		size := fmt.Sprintf("size=%d", int64(st.Blocks-st.Bfree)*st.Bsize+room)
 		if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, size); err != nil {
 			t.Fatal(err)
 		}

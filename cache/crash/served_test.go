@@ -11,7 +11,9 @@ import (
 	"net/rpc"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/memory"
@@ -149,8 +151,9 @@ func (e *remoteError) Is(target error) bool {
 // wants.
 type Server struct{ s backends.Store }
 
-// serve makes s reachable at the socket that it returns.
-func serve(t testing.TB, s backends.Store) (socket string) {
+// serve makes s reachable at the socket that it returns. idle waits until
+// nobody is connected any more and all that was asked is done.
+func serve(t testing.TB, s backends.Store) (socket string, idle func()) {
 	t.Helper()
 	server := rpc.NewServer()
 	if err := server.RegisterName("Store", &Server{s}); err != nil {
@@ -164,6 +167,7 @@ func serve(t testing.TB, s backends.Store) (socket string) {
 	var conns sync.WaitGroup
 	var mu sync.Mutex
 	open := []io.Closer{l}
+	var active atomic.Int64
 	conns.Go(func() {
 		for {
 			conn, err := l.Accept()
@@ -173,7 +177,11 @@ func serve(t testing.TB, s backends.Store) (socket string) {
 			mu.Lock()
 			open = append(open, conn)
 			mu.Unlock()
-			conns.Go(func() { server.ServeConn(conn) })
+			active.Add(1)
+			conns.Go(func() {
+				defer active.Add(-1)
+				server.ServeConn(conn) // returns when its requests are done
+			})
 		}
 	})
 	t.Cleanup(func() {
@@ -184,7 +192,11 @@ func serve(t testing.TB, s backends.Store) (socket string) {
 		mu.Unlock()
 		conns.Wait()
 	})
-	return socket
+	return socket, func() {
+		for active.Load() > 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
 }
 
 func (s *Server) Stat(q Question, a *Answer) error {

@@ -24,6 +24,17 @@ type place struct {
 	Server *s3test.Server
 
 	direct backends.Store // in the process that holds it
+	idle   func()         // waits for the requests of those that were killed
+}
+
+// settle waits until what a process had asked before it was killed is done or
+// never will be: what the store holds then is what the next one finds.
+func (p place) settle() {
+	if p.idle != nil {
+		p.idle()
+		return
+	}
+	time.Sleep(200 * time.Millisecond) // a server doesn't say
 }
 
 // open returns the store as the cache gets it, without faults.
@@ -42,7 +53,8 @@ func newPlace(t *testing.T, onS3 bool) place {
 		return place{Server: &server}
 	}
 	m := newMemory(t)
-	return place{Socket: serve(t, newRemembering(plain{m})), direct: m}
+	socket, idle := serve(t, newRemembering(plain{m}))
+	return place{Socket: socket, direct: m, idle: idle}
 }
 
 // look reads all that the store holds by a way of its own: in the memory of

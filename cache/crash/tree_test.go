@@ -108,13 +108,18 @@ func readStore(ctx context.Context, s backends.Store, top string) (listing, erro
 	return all, nil
 }
 
+// readObject reads one content of a name, again if it is replaced meanwhile.
 func readObject(ctx context.Context, s backends.Store, name string) ([]byte, error) {
-	r, _, err := s.Open(ctx, name, backends.Range{}, backends.If{})
-	if err != nil {
-		return nil, err
+	for {
+		r, _, err := s.Open(ctx, name, backends.Range{}, backends.If{})
+		if err != nil {
+			return nil, err
+		}
+		data, err := io.ReadAll(r)
+		if err = errors.Join(err, r.Close()); !errors.Is(err, backends.ErrChanged) {
+			return data, err
+		}
 	}
-	data, err := io.ReadAll(r)
-	return data, errors.Join(err, r.Close())
 }
 
 // part returns what is at and below a path, by the paths from there ("").
