@@ -449,7 +449,7 @@ func TestCrashS3(t *testing.T) {
 			if faults[fault] == nil {
 				fault = ""
 			}
-			newCrash(t, p, fault).run(4)
+			newCrash(t, p, fault).run(3)
 		})
 	}
 }

@@ -187,7 +187,7 @@ func TestFsx(t *testing.T) {
 			}
 			ctx := t.Context()
 			x.mount(ctx)
-			for end := time.Now().Add(12 * time.Second); *fsxOps > 0 || len(x.done) < 20_000 && time.Now().Before(end); {
+			for end := time.Now().Add(8 * time.Second); *fsxOps > 0 || len(x.done) < 20_000 && time.Now().Before(end); {
 				x.step(ctx)
 				if len(x.done) == *fsxOps {
 					break
