@@ -143,7 +143,7 @@ func (l listing) without(top string) listing {
 // fits reports whether e may be what is at n.
 func (e entry) fits(n *node, m *model) error {
 	may := n.mayHold
-	if m.live {
+	if m.live && !n.halved {
 		may = n.holds
 	}
 	switch {
