@@ -106,6 +106,9 @@ type mount struct {
 	pid int // of the server; 0 if the kernel serves it
 	// close unmounts. The server ends with it.
 	close func() error
+	// kill ends the server without a chance to put anything in order; close
+	// has to follow.
+	kill func()
 }
 
 // serveMount starts a server that mounts itself at dir and waits until it has.
@@ -118,8 +121,17 @@ func serveMount(ctx context.Context, name, dir string, env []string, argv ...str
 		return nil, err
 	}
 	m := &mount{dir: dir, pid: s.cmd.Process.Pid}
+	killed := false
+	m.kill = func() {
+		killed = true
+		_ = s.cmd.Process.Kill() // it may have ended before
+		<-s.done
+	}
 	m.close = func() error {
 		err := s.stop()
+		if killed && isMountPoint(dir) {
+			return errors.Join(err, detach(dir))
+		}
 		if isMountPoint(dir) {
 			err = errors.Join(err, fmt.Errorf("%s left %s mounted", name, dir), detach(dir))
 		}
