@@ -8,7 +8,10 @@
 //
 // Part "store": an S3 mount beside the bare SDK with 64 workers and beside
 // whatever other mounts are installed, in front of a real S3 server made as slow
-// as S3 is, with the number of requests by operation.
+// as S3 is, with the number of requests by operation and the bytes, and two times
+// each: until the tool returns, and until the store has everything. What agentfs
+// aims at stands beside it. With --store-memory also what pending uploads and
+// cached entries cost.
 //
 // The machine may be shared, so no figure is held against a limit here: each
 // workload goes round the candidates several times, and what is reported is the

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"math/rand/v2"
@@ -22,6 +23,15 @@ type delays struct {
 var likeS3 = delays{
 	get: 25 * time.Millisecond, put: 40 * time.Millisecond, list: 35 * time.Millisecond,
 	sigma: 0.5, bytesPerSecond: 90e6,
+}
+
+// String says it in a report.
+func (d delays) String() string {
+	if d == (delays{}) {
+		return "as fast as it goes"
+	}
+	return fmt.Sprintf("first byte after %v (GET, HEAD), %v (PUT, POST, DELETE), %v (LIST), lognormal, sigma %.1f; %.0f MB/s per body in either direction",
+		d.get, d.put, d.list, d.sigma, d.bytesPerSecond/1e6)
 }
 
 // draw draws the time to the first byte.

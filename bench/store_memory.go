@@ -89,8 +89,14 @@ func (r *storeRun) memoryWith(ctx context.Context, p peer, fill func(context.Con
 	return before, after, err
 }
 
-// firstCloseLimit is how long the close of a file may take while the store is silent.
-const firstCloseLimit = 10 * time.Second
+// closeLimit is how long the close of a file may take while the store is silent,
+// before it counts as one that waits for the store.
+func (b *bench) closeLimit() time.Duration {
+	if b.quick {
+		return 2 * time.Second
+	}
+	return 10 * time.Second
+}
 
 func (r *storeRun) fillPending(_ context.Context, m *mount) error {
 	r.server.slow.hold()
@@ -108,11 +114,11 @@ func (r *storeRun) fillPending(_ context.Context, m *mount) error {
 		if err != nil {
 			return errors.Join(err, w.stop())
 		}
-	case <-time.After(firstCloseLimit):
+	case <-time.After(r.closeLimit()):
 		// The worker comes back when the mount is gone.
 		m.kill()
 		<-first
-		return errors.Join(skipped(fmt.Sprintf("close(2) had not returned after %v without an answer of the store", firstCloseLimit)), w.stop())
+		return errors.Join(skipped(fmt.Sprintf("close(2) had not returned after %v without an answer of the store", r.closeLimit())), w.stop())
 	}
 	if _, err := w.do(call{Op: "create", Files: r.storePending, Size: 4}); err != nil {
 		return errors.Join(err, w.stop())

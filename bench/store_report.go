@@ -39,16 +39,13 @@ func (t *storeTable) of(candidate, row string) *storeCell {
 }
 
 func (t *storeTable) write(out io.Writer, b *bench, d delays) {
-	fmt.Fprintf(out, `## S3 route
-
-versitygw behind a proxy: first byte after %v (GET, HEAD), %v (PUT, POST, DELETE), %v (LIST), lognormal, sigma %.1f; %.0f MB/s per body in either direction.`,
-		d.get, d.put, d.list, d.sigma, d.bytesPerSecond/1e6)
+	fmt.Fprintf(out, "## S3 route\n\nversitygw behind a proxy: %s.", d)
 	if b.storeFaults > 0 {
 		fmt.Fprintf(out, " **Of the requests, %.1f %% fail in one of these ways: %v.**", 100*b.storeFaults, allFaults)
 	}
 	fmt.Fprintf(out, ` SDK: aws-sdk-go-v2 alone with %d workers, doing the same. Loopback: go-fuse's own file system over tmpfs.
 
-Every workload has a fresh mount with an empty cache: *cold* ones have seen nothing of what they work on, *listed* ones had a find -ls over it, *read* ones read it just before. What exists before was put there beside the mount. What a mount asks the store once, at its first change, is in the first row and in no other. Two times: until the tool returns, and until the store has everything (by the mount's own word where it has one, which is checked; else the end of the last request that changed the store before everything was there), and where a workload has many steps, their median. Times are medians of the rounds, requests and bytes those of the last one. The server's contents were compared byte for byte each time.
+Every workload has a fresh mount with an empty cache: *cold* ones have seen nothing of what they work on, *listed* ones had a find -ls over it, *read* ones read it just before. What exists before was put there beside the mount. What a mount asks the store once, at its first change, is in the first row and in no other; what it asks at its first copy or multipart upload is in that workload's row. Two times: until the tool returns, and until the store has everything (by the mount's own word where it has one, which is checked; else the end of the last request that changed the store before everything was there), and where a workload has many steps, their median. Times are medians of the rounds, requests and bytes those of the last one. The server's contents were compared byte for byte each time.
 
 `, sdkWorkers)
 	lines := [][]string{append(append([]string{"workload"}, t.candidates...), "target: agentfs now")}
