@@ -95,6 +95,14 @@ func (p *proxy) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	began := time.Now()
+	p.mu.Lock()
+	fake := p.fake
+	p.mu.Unlock()
+	if fake.covers(r) {
+		// At once: it is there for its size, and nobody waits for a thousand
+		// pages with pleasure.
+		return fake.answer(r), nil
+	}
 	whole := func() time.Time { return began }
 	if r.Body != nil && r.Body != http.NoBody {
 		body := newStream(ctx, r.Body, p.delays.bytesPerSecond, p.countSent)
@@ -123,16 +131,10 @@ func (p *proxy) admit(method, op string) (delay time.Duration, f fault, held <-c
 	return p.delays.draw(p.random, method, op), p.faults.draw(p.random), held
 }
 
-// answer is the server's answer, unless there is a fault or the proxy invents it.
+// answer is the server's answer, unless there is a fault.
 func (p *proxy) answer(r *http.Request, f fault) (*http.Response, error) {
 	if f.instead() {
 		return f.answer(r)
-	}
-	p.mu.Lock()
-	fake := p.fake
-	p.mu.Unlock()
-	if fake.covers(r) {
-		return fake.answer(r), nil
 	}
 	resp, err := p.next.RoundTrip(r)
 	if err != nil {

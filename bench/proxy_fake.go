@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"sort"
 	"strconv"
 	"strings"
 )
@@ -40,10 +41,14 @@ func (f *fakeList) answer(r *http.Request) *http.Response {
 	var b strings.Builder
 	fmt.Fprintf(&b, `<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>%s</Name><Prefix>%s</Prefix><MaxKeys>%d</MaxKeys>`, bucket, escapeKey(q, prefix), limit)
 	count, last, more := 0, "", false
-	for i := f.from(after); i < f.n; i++ {
+	first := sort.Search(f.n, func(i int) bool {
 		key := f.prefix + f.name(i)
-		if key <= after || !strings.HasPrefix(key, prefix) {
-			continue
+		return key > after && key >= prefix
+	})
+	for i := first; i < f.n; i++ {
+		key := f.prefix + f.name(i)
+		if !strings.HasPrefix(key, prefix) {
+			break
 		}
 		if more = count == limit; more {
 			break
@@ -60,15 +65,6 @@ func (f *fakeList) answer(r *http.Request) *http.Response {
 	}
 	b.WriteString(`</ListBucketResult>`)
 	return xmlAnswer(r, http.StatusOK, b.String())
-}
-
-// from returns where to begin to look for keys after this one.
-func (f *fakeList) from(after string) int {
-	i, err := strconv.Atoi(strings.TrimPrefix(strings.TrimPrefix(after, f.prefix), "f"))
-	if err != nil {
-		return 0
-	}
-	return i
 }
 
 // escapeKey writes a key as the request wants it; those here need no XML escapes.

@@ -217,8 +217,9 @@ func (r *storeRun) measurePeer(ctx context.Context, c *storeCell, name string, r
 		return err
 	}
 	defer func() { err = errors.Join(err, m.close()) }()
-	w := &onMount{bench: r.bench, root: m.dir, dir: filepath.Join(m.dir, prefix)}
-	if err := r.prepare(ctx, p, m, row, w); err != nil {
+	w := &onMount{bench: r.bench, root: m.dir, dir: filepath.Join(m.dir, prefix),
+		sync: func(ctx context.Context) error { return p.sync(ctx, r.bench, m.dir) }}
+	if err := r.prepare(ctx, row, w); err != nil {
 		return fmt.Errorf("before: %w", err)
 	}
 	r.server.slow.takeTraffic()
@@ -237,20 +238,21 @@ func (r *storeRun) measurePeer(ctx context.Context, c *storeCell, name string, r
 
 // prepare brings a mount that has just been made into the state that the
 // workload begins with.
-func (r *storeRun) prepare(ctx context.Context, p peer, m *mount, row storeRow, w *onMount) error {
+func (r *storeRun) prepare(ctx context.Context, row storeRow, w *onMount) error {
 	if row.fresh || row.from != "" {
 		return nil
 	}
-	// What a mount asks a store once, at its first change, is in a row of its own.
-	first := w.dir
-	if row.seed != nil {
-		first = filepath.Join(m.dir, fmt.Sprintf("first%04d", r.seq))
-	}
-	if err := os.Mkdir(first, 0o755); err != nil {
+	// What a mount asks a store once, at its first changes, is in a row of its own.
+	if err := w.firstChanges(ctx, filepath.Join(w.root, fmt.Sprintf("first%04d", r.seq))); err != nil {
 		return err
 	}
-	if err := p.sync(ctx, r.bench, m.dir); err != nil {
-		return err
+	if row.seed == nil {
+		if err := os.Mkdir(w.dir, 0o755); err != nil {
+			return err
+		}
+		if err := w.sync(ctx); err != nil {
+			return err
+		}
 	}
 	if row.warm != nil {
 		if err := row.warm(ctx, w); err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -52,14 +53,38 @@ func (b *bench) storeRows(d *storeData) []storeRow {
 // firstRows are about what a mount asks a store once.
 func (b *bench) firstRows() []storeRow {
 	return []storeRow{{
-		name:  "the first mkdir of a mount",
+		name:  "the first changes of a mount: mkdir, echo, mv, rm",
 		fresh: true,
 		sdk: func(ctx context.Context, s *sdk, prefix string) error {
-			return s.put(ctx, prefix, nil)
+			return errors.Join(s.put(ctx, prefix, nil), s.put(ctx, prefix+"one", echoText(1)),
+				s.copy(ctx, prefix+"one", prefix+"two"), s.remove(ctx, []string{prefix + "one", prefix + "two"}))
 		},
-		mount:  func(_ context.Context, w *onMount) error { return os.Mkdir(w.dir, 0o755) },
-		stored: func(context.Context, *sdk, string) error { return nil }, // not all mounts keep empty directories
+		mount: func(ctx context.Context, w *onMount) error { return w.firstChanges(ctx, w.dir) },
+		stored: func(ctx context.Context, direct *sdk, prefix string) error {
+			return wantObjects(ctx, direct, prefix, nil)
+		},
 	}}
+}
+
+// firstChanges makes a directory and lets the mount do to the store, in it, what
+// makes it ask the store what it can.
+func (w *onMount) firstChanges(ctx context.Context, dir string) error {
+	one, two := filepath.Join(dir, "one"), filepath.Join(dir, "two")
+	for _, change := range []func() error{
+		func() error { return os.Mkdir(dir, 0o755) },
+		func() error { return os.WriteFile(one, echoText(1), 0o644) },
+		func() error { return os.Rename(one, two) },
+		func() error { return os.Remove(two) },
+	} {
+		if err := change(); err != nil {
+			return err
+		}
+		// Otherwise there might be nothing left to send in the end.
+		if err := w.sync(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // onMount is a workload at work in a directory of a mount.
@@ -67,6 +92,7 @@ type onMount struct {
 	*bench
 	root string // the mount point
 	dir  string // the directory to work in
+	sync func(context.Context) error
 	laps []time.Duration
 }
 
