@@ -53,10 +53,10 @@ func (b *bench) storeRows(d *storeData) []storeRow {
 // firstRows are about what a mount asks a store once.
 func (b *bench) firstRows() []storeRow {
 	return []storeRow{{
-		name:  "the first changes of a mount: mkdir, echo, mv, rm",
+		name:  "the first changes of a mount: mkdir, write 10 MiB, mv, rm",
 		fresh: true,
 		sdk: func(ctx context.Context, s *sdk, prefix string) error {
-			return errors.Join(s.put(ctx, prefix, nil), s.put(ctx, prefix+"one", echoText(1)),
+			return errors.Join(s.put(ctx, prefix, nil), s.putLarge(ctx, prefix+"one", make([]byte, firstSize)),
 				s.copy(ctx, prefix+"one", prefix+"two"), s.remove(ctx, []string{prefix + "one", prefix + "two"}))
 		},
 		mount: func(ctx context.Context, w *onMount) error { return w.firstChanges(ctx, w.dir) },
@@ -66,13 +66,16 @@ func (b *bench) firstRows() []storeRow {
 	}}
 }
 
+// firstSize makes a file large enough to be sent in parts.
+const firstSize = 10 << 20
+
 // firstChanges makes a directory and lets the mount do to the store, in it, what
 // makes it ask the store what it can.
 func (w *onMount) firstChanges(ctx context.Context, dir string) error {
 	one, two := filepath.Join(dir, "one"), filepath.Join(dir, "two")
 	for _, change := range []func() error{
 		func() error { return os.Mkdir(dir, 0o755) },
-		func() error { return os.WriteFile(one, echoText(1), 0o644) },
+		func() error { return os.WriteFile(one, make([]byte, firstSize), 0o644) },
 		func() error { return os.Rename(one, two) },
 		func() error { return os.Remove(two) },
 	} {
