@@ -107,13 +107,14 @@ func TestFio(t *testing.T) {
 }
 
 // TestStore runs every workload of part "store" with the SDK alone, with agentfs and
-// with what else is installed.
+// on a loopback mount.
 func TestStore(t *testing.T) {
 	require(t, exists("/dev/fuse"), "/dev/fuse")
 	_, err := (&bench{}).findVersitygw()
 	require(t, err == nil, "versitygw (make tools)")
-	report := quickRun(t, "--part", "store", "--only", "SDK,agentfs", "--agentfs", buildAgentfs(t))
-	wantIn(t, report, "| workload | SDK | agentfs |", "| 20: Put 20 |")
+	report := quickRun(t, "--part", "store", "--only", "SDK,loopback,agentfs", "--store-memory", "--agentfs", buildAgentfs(t))
+	wantIn(t, report, "| workload | SDK | loopback | agentfs | target: agentfs now |", "<br>20: Put 20<br>80 KiB sent",
+		"stored <= 1.5 x SDK: **", "entries of one directory, listed")
 }
 
 // TestRequestsAreCounted compares the kernel's count with what a loopback mount,
@@ -225,6 +226,17 @@ func TestOperation(t *testing.T) {
 	}
 }
 
+// TestRatio checks that ratios are taken within rounds: the second was slow for both.
+func TestRatio(t *testing.T) {
+	base := []time.Duration{10, 1000, 10}
+	if v, ok := ratioOf([]time.Duration{20, 2000, 10}, base); !ok || v != 2 {
+		t.Errorf("ratio = %v, %v; want 2", v, ok)
+	}
+	if _, ok := ratioOf(base, nil); ok {
+		t.Error("a candidate without a time was compared with")
+	}
+}
+
 // TestSpeed checks that ratios are taken within rounds: the second was slow for both.
 func TestSpeed(t *testing.T) {
 	base := &cell{times: []time.Duration{10, 1000, 10}}
@@ -239,7 +251,7 @@ func TestSpeed(t *testing.T) {
 
 func TestFlags(t *testing.T) {
 	for _, bad := range [][]string{
-		{"--part", "remote"}, {"--rows", "("}, {"--size", "12q"}, {"--size", "1"}, {"--rounds", "0"}, {"extra"}, {"--no-such"},
+		{"--part", "remote"}, {"--store-medium-size", "4MiB"}, {"--store-faults", "2"}, {"--rows", "("}, {"--size", "12q"}, {"--size", "1"}, {"--rounds", "0"}, {"extra"}, {"--no-such"},
 	} {
 		if _, err := parseFlags(bad, io.Discard); err == nil {
 			t.Errorf("%v was accepted", bad)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // smallSize is the size of a small file in bytes.
@@ -23,6 +24,8 @@ type client struct {
 	size   int64
 
 	held []*os.File
+
+	steps []time.Duration // of the last operation that has some
 }
 
 func (c *client) do(q call) error {
@@ -66,6 +69,8 @@ func (c *client) do(q call) error {
 		return c.hold(q.Files)
 	case "release":
 		return c.release()
+	case "echo", "append", "append and sync":
+		return c.stepwise(q)
 	case "fill", "remove data", "read data", "write data", "read data randomly", "write data randomly":
 		return c.data(q)
 	}

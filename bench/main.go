@@ -8,7 +8,10 @@
 //
 // Part "store": an S3 mount beside the bare SDK with 64 workers and beside
 // whatever other mounts are installed, in front of a real S3 server made as slow
-// as S3 is, with the number of requests by operation.
+// as S3 is, with the number of requests by operation and the bytes, and two times
+// each: until the tool returns, and until the store has everything. What agentfs
+// aims at stands beside it. With --store-memory also what pending uploads and
+// cached entries cost.
 //
 // The machine may be shared, so no figure is held against a limit here: each
 // workload goes round the candidates several times, and what is reported is the
@@ -28,6 +31,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/dustin/go-humanize"
 )
@@ -49,8 +53,15 @@ type options struct {
 	memFiles int   // how many files the memory measurement makes
 	handles  int   // how many of them it holds open
 
-	storeFiles int   // how many objects of 4 KiB store workloads have
-	storeSize  int64 // of the one large object
+	storeFiles   int           // how many objects of 4 KiB store workloads have
+	storeSize    int64         // of the one large object
+	storeMedium  int64         // of the object that is appended to and copied
+	storeLimit   time.Duration // how long one workload may take
+	storeFaults  float64       // which part of the requests fails
+	storePending int           // how many pending uploads the memory measurement makes
+	storeEntries int           // how many entries it has listed
+
+	args []string // as they were given
 }
 
 func main() {
@@ -89,12 +100,14 @@ func arg(i int) string {
 func parseFlags(args []string, errs io.Writer) (options, error) {
 	fl := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fl.SetOutput(errs)
-	o := options{}
+	o := options{args: args}
 	parts := fl.String("part", "local,store", "which parts to run")
 	rows := fl.String("rows", "", "run only the workloads whose names match this regular expression")
 	only := fl.String("only", "", "run only these candidates, of tmpfs, loopback, loopback-nopt, agentfs, agentfs-nopt (nopt: without passthrough), SDK and the peers")
 	size := fl.String("size", "256MiB", "size of the file that data workloads read and write")
-	storeSize := fl.String("store-size", "256MiB", "size of the large object")
+	storeSize := fl.String("store-size", "256MiB", "size of the large object of the store workloads")
+	storeMedium := fl.String("store-medium-size", "32MiB", "size of the object that is appended to and copied, at least 5MiB")
+	storeMemory := fl.Bool("store-memory", false, "measure the memory of pending uploads and of cached entries, too")
 	fl.IntVar(&o.rounds, "rounds", 5, "how often each workload goes round the candidates")
 	fl.BoolVar(&o.quick, "quick", false, "tiny sizes, one round, no delays: only whether everything works")
 	fl.BoolVar(&o.fio, "fio", true, "use fio for data workloads if it is installed, else a built-in equal")
@@ -105,6 +118,10 @@ func parseFlags(args []string, errs io.Writer) (options, error) {
 	fl.IntVar(&o.memFiles, "mem-files", 100_000, "number of files of the memory measurement; 0 leaves it out")
 	fl.IntVar(&o.handles, "mem-handles", 10_000, "number of open handles of the memory measurement")
 	fl.IntVar(&o.storeFiles, "store-files", 1000, "number of objects of 4 KiB of the store workloads")
+	fl.DurationVar(&o.storeLimit, "store-limit", 4*time.Minute, "how long one workload of one candidate may take; longer is a result, too")
+	fl.Float64Var(&o.storeFaults, "store-faults", 0, "part of the requests to the store that fails, 0 to 1: 503, 500, resets, lost answers, cut bodies")
+	fl.IntVar(&o.storePending, "store-pending", 100_000, "number of pending uploads for --store-memory; 0 leaves them out")
+	fl.IntVar(&o.storeEntries, "store-entries", 1_000_000, "number of cached entries for --store-memory; 0 leaves them out")
 	if err := fl.Parse(args); err != nil {
 		return o, err
 	}
@@ -124,18 +141,26 @@ func parseFlags(args []string, errs io.Writer) (options, error) {
 	for flag, v := range map[string]struct {
 		text string
 		to   *int64
-	}{"size": {*size, &o.size}, "store-size": {*storeSize, &o.storeSize}} {
+	}{"size": {*size, &o.size}, "store-size": {*storeSize, &o.storeSize}, "store-medium-size": {*storeMedium, &o.storeMedium}} {
 		n, err := humanize.ParseBytes(v.text)
 		if err != nil || n < 1<<20 || n > 1<<40 {
 			return o, usage(fl, "--%s: %q is not a size from 1MiB to 1TiB", flag, v.text)
 		}
 		*v.to = int64(n) &^ (1<<20 - 1) // whole blocks of the largest kind
 	}
-	if o.rounds < 1 || o.files < 1 || o.storeFiles < 1 || o.memFiles < 0 || o.handles < 0 {
+	if o.rounds < 1 || o.files < 1 || o.storeFiles < 1 || o.memFiles < 0 || o.handles < 0 || o.storePending < 0 || o.storeEntries < 0 {
 		return o, usage(fl, "counts must be positive")
 	}
+	if o.storeMedium < 5<<20 || o.storeFaults < 0 || o.storeFaults > 1 {
+		return o, usage(fl, "--store-medium-size is at least 5MiB (less can't be copied as a part), --store-faults from 0 to 1")
+	}
 	if o.quick {
-		o.rounds, o.size, o.files, o.memFiles, o.storeFiles, o.storeSize = 1, 2<<20, 50, min(o.memFiles, 200), 20, 9<<20
+		o.rounds, o.size, o.files, o.memFiles = 1, 2<<20, 50, min(o.memFiles, 200)
+		o.storeFiles, o.storeSize, o.storeMedium = 20, 9<<20, 6<<20
+		o.storePending, o.storeEntries = min(o.storePending, 300), min(o.storeEntries, 2500)
+	}
+	if !*storeMemory {
+		o.storePending, o.storeEntries = 0, 0
 	}
 	o.handles = min(o.handles, o.memFiles)
 	return o, nil

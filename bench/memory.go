@@ -105,6 +105,8 @@ type growth struct {
 	anon int64 // bytes of anonymous memory: heap and stacks
 	slab int64 // bytes of the kernel's own, of the whole machine
 	fds  int   // open descriptors
+
+	resident int64 // bytes of all kinds
 }
 
 // growthBy returns what process pid grows by when w does c.
@@ -117,7 +119,7 @@ func growthBy(pid int, w *worker, c call) (growth, error) {
 		return growth{}, err
 	}
 	after, err := footprint(pid)
-	return growth{after.anon - before.anon, after.slab - before.slab, after.fds - before.fds}, err
+	return growth{after.anon - before.anon, after.slab - before.slab, after.fds - before.fds, after.resident - before.resident}, err
 }
 
 func perItem(bytes int64, n int) string {
@@ -132,6 +134,9 @@ func footprint(pid int) (growth, error) {
 	var err error
 	proc := filepath.Join("/proc", strconv.Itoa(pid))
 	if f.anon, err = kilobytes(filepath.Join(proc, "status"), "RssAnon:"); err != nil {
+		return f, err
+	}
+	if f.resident, err = kilobytes(filepath.Join(proc, "status"), "VmRSS:"); err != nil {
 		return f, err
 	}
 	if f.slab, err = kilobytes("/proc/meminfo", "Slab:"); err != nil {

@@ -21,6 +21,7 @@ import (
 type peer struct {
 	Name    string            `yaml:"-"`
 	Command []string          `yaml:"command"`
+	Sync    []string          `yaml:"sync"`
 	Env     map[string]string `yaml:"env"`
 }
 
@@ -81,19 +82,22 @@ func parsePeers(text []byte, source string) ([]peer, error) {
 	return peers, nil
 }
 
-// start mounts the run's bucket at dir, through the slow endpoint.
-func (p peer) start(ctx context.Context, b *bench, endpoint, dir string) (*mount, error) {
+// hasOptions reports whether options of a route have a place in the command.
+func (p peer) hasOptions() bool {
+	return slices.ContainsFunc(p.Command, func(a string) bool { return strings.Contains(a, "{options}") })
+}
+
+// start mounts the run's bucket at dir, through the slow endpoint, with further
+// options of the route and more variables in the environment.
+func (p peer) start(ctx context.Context, b *bench, endpoint, dir, options string, more ...string) (*mount, error) {
 	agentfs, err := filepath.Abs(b.agentfs)
 	if err != nil {
 		return nil, err
 	}
 	fill := strings.NewReplacer(
 		"{agentfs}", agentfs, "{endpoint}", endpoint, "{region}", region, "{bucket}", bucket,
-		"{access_key}", accessKey, "{secret_key}", secretKey, "{mountpoint}", dir, "{cache}", dir+".cache")
-	argv := make([]string, len(p.Command))
-	for i, a := range p.Command {
-		argv[i] = fill.Replace(a)
-	}
+		"{access_key}", accessKey, "{secret_key}", secretKey, "{mountpoint}", dir, "{cache}", dir+".cache", "{options}", options)
+	argv := fillAll(fill, p.Command)
 	env := []string{
 		"AWS_ACCESS_KEY_ID=" + accessKey, "AWS_SECRET_ACCESS_KEY=" + secretKey,
 		"AWSACCESSKEYID=" + accessKey, "AWSSECRETACCESSKEY=" + secretKey, // s3fs
@@ -102,5 +106,27 @@ func (p peer) start(ctx context.Context, b *bench, endpoint, dir string) (*mount
 	for k, v := range p.Env {
 		env = append(env, k+"="+fill.Replace(v))
 	}
-	return serveMount(ctx, p.Name, dir, env, argv...)
+	return serveMount(ctx, p.Name, dir, append(env, more...), argv...)
+}
+
+// sync waits until the store has everything, by the mount's own word; at once if
+// it has no command for that.
+func (p peer) sync(ctx context.Context, b *bench, dir string) error {
+	if p.Sync == nil {
+		return nil
+	}
+	agentfs, err := filepath.Abs(b.agentfs)
+	if err != nil {
+		return err
+	}
+	_, err = tool(ctx, fillAll(strings.NewReplacer("{agentfs}", agentfs, "{mountpoint}", dir), p.Sync)...)
+	return err
+}
+
+func fillAll(fill *strings.Replacer, words []string) []string {
+	argv := make([]string, len(words))
+	for i, a := range words {
+		argv[i] = fill.Replace(a)
+	}
+	return argv
 }

@@ -106,6 +106,11 @@ type mount struct {
 	pid int // of the server; 0 if the kernel serves it
 	// close unmounts. The server ends with it.
 	close func() error
+	// kill ends the server without a chance to put anything in order; close
+	// has to follow.
+	kill func()
+	// lastWords returns the end of what the server printed.
+	lastWords func() string
 }
 
 // serveMount starts a server that mounts itself at dir and waits until it has.
@@ -117,9 +122,22 @@ func serveMount(ctx context.Context, name, dir string, env []string, argv ...str
 	if err != nil {
 		return nil, err
 	}
-	m := &mount{dir: dir, pid: s.cmd.Process.Pid}
+	m := &mount{dir: dir, pid: s.cmd.Process.Pid, lastWords: s.lastWords}
+	killed := false
+	m.kill = func() {
+		killed = true
+		// That it is busy is known; what counts is that the kernel ends the
+		// connection. A server that was about to tell the kernel something of a
+		// directory that somebody reads would not die otherwise.
+		_ = unix.Unmount(dir, unix.MNT_FORCE)
+		_ = s.cmd.Process.Kill() // it may have ended before
+		<-s.done
+	}
 	m.close = func() error {
 		err := s.stop()
+		if killed && isMountPoint(dir) {
+			return errors.Join(err, detach(dir))
+		}
 		if isMountPoint(dir) {
 			err = errors.Join(err, fmt.Errorf("%s left %s mounted", name, dir), detach(dir))
 		}

@@ -16,6 +16,7 @@ func header(out io.Writer, b *bench) {
 	fmt.Fprintf(out, "# agentfs bench, %s\n\n", time.Now().UTC().Format("2006-01-02 15:04 MST"))
 	fmt.Fprintf(out, "Linux %s, %d CPUs, %s. %d rounds, median of the ratios within the rounds. Load at start: %s.\n\n",
 		kernelRelease(), runtime.NumCPU(), runtime.Version(), b.rounds, loadAverage())
+	fmt.Fprintf(out, "Command: `go run ./bench %s`.\n\n", strings.Join(b.args, " "))
 	if b.quick {
 		fmt.Fprint(out, "**Quick run: it shows that everything works; its times mean nothing.**\n\n")
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path"
+	"strings"
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -66,23 +68,38 @@ func (s *sdk) putAll(ctx context.Context, prefix string, files map[string][]byte
 }
 
 // list returns the sizes of all objects below prefix, by what follows the
-// prefix. Directory markers are left out.
+// prefix. What is no file to a mount is left out: directory markers, and the
+// records in which agentfs keeps attributes.
 func (s *sdk) list(ctx context.Context, prefix string) (map[string]int64, error) {
 	sizes := map[string]int64{}
+	err := s.each(ctx, prefix, func(key string, size int64) {
+		name := key[len(prefix):]
+		if name != "" && !strings.HasSuffix(name, "/") && !strings.HasPrefix(path.Base(name), ".agentfs") {
+			sizes[name] = size
+		}
+	})
+	return sizes, err
+}
+
+// keys returns all keys that begin with prefix.
+func (s *sdk) keys(ctx context.Context, prefix string) ([]string, error) {
+	var keys []string
+	err := s.each(ctx, prefix, func(key string, _ int64) { keys = append(keys, key) })
+	return keys, err
+}
+
+func (s *sdk) each(ctx context.Context, prefix string, f func(key string, size int64)) error {
 	pages := s3.NewListObjectsV2Paginator(s.client, &s3.ListObjectsV2Input{Bucket: aws.String(bucket), Prefix: &prefix})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, o := range page.Contents {
-			key := aws.ToString(o.Key)
-			if name := key[len(prefix):]; name != "" && name[len(name)-1] != '/' {
-				sizes[name] = aws.ToInt64(o.Size)
-			}
+			f(aws.ToString(o.Key), aws.ToInt64(o.Size))
 		}
 	}
-	return sizes, nil
+	return nil
 }
 
 // get returns an object's bytes: all of them if n is 0, else n from off.

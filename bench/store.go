@@ -11,8 +11,11 @@ import (
 	"time"
 )
 
-// sdkAlone is the name of the candidate that others are compared with.
-const sdkAlone = "SDK"
+// Candidates of part "store" beside the peers.
+const (
+	sdkAlone = "SDK"      // what others are compared with
+	loopback = "loopback" // go-fuse's own, over tmpfs: what a mount costs without a store
+)
 
 // storeRun is what part "store" works with.
 type storeRun struct {
@@ -39,128 +42,222 @@ func (b *bench) store(ctx context.Context, out io.Writer) (err error) {
 	if run.peers, err = b.loadPeers(); err != nil {
 		return err
 	}
-	data, err := b.newStoreData()
-	if err != nil {
+	if err := run.direct.createBucket(ctx); err != nil {
 		return err
 	}
-	if err := run.direct.createBucket(ctx); err != nil {
+	data, err := b.newStoreData(ctx)
+	if err != nil {
 		return err
 	}
 	if err := data.seed(ctx, run.direct); err != nil {
 		return err
 	}
+	server.slow.setFaults(faults{b.storeFaults, allFaults})
+	table := newStoreTable(b.storeRows(data), run.candidates())
+	if len(table.rows) > 0 && len(table.candidates) > 0 {
+		if err := run.rounds(ctx, table); err != nil {
+			return err
+		}
+		table.write(out, b, d)
+	}
+	server.slow.setFaults(faults{})
+	return run.storeMemory(ctx, out)
+}
 
-	names := []string{}
-	if b.wants(sdkAlone) {
-		names = append(names, sdkAlone)
-	}
-	for _, p := range run.peers {
-		names = append(names, p.Name)
-	}
-	rows := b.storeRows(data)
-	if len(names) == 0 || len(rows) == 0 {
-		return nil
-	}
-	table := storeTable{rows: rows, candidates: names, cells: map[string]map[string]*cell{}}
-	for _, name := range names {
-		table.cells[name] = map[string]*cell{}
-		for _, r := range table.rows {
-			table.cells[name][r.name] = &cell{}
+// candidates returns the names of those that take part.
+func (r *storeRun) candidates() []string {
+	var names []string
+	for _, name := range []string{sdkAlone, loopback} {
+		if r.wants(name) {
+			names = append(names, name)
 		}
 	}
-	for round := range b.rounds {
-		for _, row := range table.rows {
-			for i := range names {
-				name := names[(i+round)%len(names)]
+	for _, p := range r.peers {
+		names = append(names, p.Name)
+	}
+	return names
+}
+
+// patience is for how long a workload may take to be measured again.
+const patience = 20 * time.Second
+
+// rounds measures every workload of every candidate, round by round.
+func (r *storeRun) rounds(ctx context.Context, t *storeTable) error {
+	for round := range r.bench.rounds {
+		for _, row := range t.rows {
+			for i := range t.candidates {
+				name := t.candidates[(i+round)%len(t.candidates)]
 				if err := ctx.Err(); err != nil {
 					return err
 				}
-				c := table.cells[name][row.name]
-				if len(c.times) < round {
-					continue // it failed before, or takes too long
+				c := t.cells[name][row.name]
+				if !r.takesPart(name, row) || len(c.stored) < round {
+					continue // or it failed before, or takes too long
 				}
-				if round > 0 && c.times[0] > patience {
-					b.note("measured once, because it takes so long: %s: %s", name, row.name)
+				if round > 0 && c.stored[0] > patience {
+					r.note("measured once, because it takes so long: %s: %s", name, row.name)
 					continue
 				}
-				fail := b.failPeer
-				if name == sdkAlone || strings.HasPrefix(name, "agentfs") {
-					fail = b.fail
-				}
-				if err := run.measure(ctx, c, name, row); err != nil {
+				if err := r.measure(ctx, c, name, row); err != nil {
+					c.failure = failureText(err)
+					fail := r.failPeer
+					if name == sdkAlone || name == loopback || strings.HasPrefix(name, "agentfs") {
+						fail = r.fail
+					}
 					fail(name, row.name, err)
 				}
 			}
 		}
-		b.log.Printf("store: round %d of %d is done", round+1, b.rounds)
+		r.log.Printf("store: round %d of %d is done", round+1, r.bench.rounds)
 	}
-	table.write(out, d)
 	return nil
 }
 
-// measure runs row once for the candidate of this name. A workload that writes
-// ends when the store has what was written.
-func (r *storeRun) measure(ctx context.Context, c *cell, name string, row storeRow) error {
+// takesPart reports whether a row says something about a candidate.
+func (r *storeRun) takesPart(name string, row storeRow) bool {
+	switch name {
+	case sdkAlone:
+		return row.sdk != nil
+	case loopback:
+		return row.loopback
+	}
+	p, ok := r.peer(name)
+	return ok && (row.options == "" || p.hasOptions())
+}
+
+func (r *storeRun) peer(name string) (peer, bool) {
+	for _, p := range r.peers {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return peer{}, false
+}
+
+// errTooLong ends a workload that has its time.
+var errTooLong = errors.New("it takes too long")
+
+func failureText(err error) string {
+	for _, known := range []error{errTooLong, errNotStored} {
+		if errors.Is(err, known) {
+			return known.Error()
+		}
+	}
+	return "failed"
+}
+
+// measure runs row once for the candidate of this name and removes what it left.
+func (r *storeRun) measure(ctx context.Context, c *storeCell, name string, row storeRow) (err error) {
 	r.seq++
 	prefix := row.from
 	if prefix == "" {
 		prefix = fmt.Sprintf("run%04d", r.seq)
+		defer func() { err = errors.Join(err, r.direct.removeAll(ctx, prefix+"/")) }()
 	}
 	prefix += "/"
-	work := func() error { return row.sdk(ctx, r.slow, prefix) }
-	if name != sdkAlone {
-		m, err := r.mountPeer(ctx, name)
-		if err != nil {
-			return err
+	// What a workload is allowed to take is not what its cleaning up is.
+	limited, cancel := context.WithTimeoutCause(ctx, r.storeLimit, fmt.Errorf("> %v: %w", r.storeLimit, errTooLong))
+	defer cancel()
+	defer func() {
+		if err != nil && limited.Err() != nil && ctx.Err() == nil {
+			err = fmt.Errorf("%w: %w", context.Cause(limited), err)
 		}
-		dir := filepath.Join(m.dir, prefix)
-		if row.from == "" {
-			if err := os.Mkdir(dir, 0o755); err != nil {
-				return errors.Join(err, m.close())
-			}
-		}
-		work = func() error { return row.mount(ctx, dir) }
-		return errors.Join(r.time(ctx, c, work, row, prefix), m.close())
-	}
-	return r.time(ctx, c, work, row, prefix)
-}
-
-func (r *storeRun) mountPeer(ctx context.Context, name string) (*mount, error) {
-	for _, p := range r.peers {
-		if p.Name == name {
-			return p.start(ctx, r.bench, r.server.slow.url, filepath.Join(r.tmp, fmt.Sprintf("store%04d", r.seq)))
+	}()
+	if row.seed != nil {
+		if err := row.seed(limited, r.direct, prefix); err != nil {
+			return fmt.Errorf("seed: %w", err)
 		}
 	}
-	return nil, fmt.Errorf("there is no candidate %s", name)
+	switch name {
+	case sdkAlone:
+		return r.measureSDK(limited, c, row, prefix)
+	case loopback:
+		return r.measureLoopback(limited, c, row, prefix)
+	}
+	return r.measurePeer(limited, c, name, row, prefix)
 }
 
-// patience is for how long a workload may take to be measured again.
-const patience = 30 * time.Second
-
-// settleTimeout is how long a mount may take to bring into the store what a
-// finished workload has written.
-const settleTimeout = 2 * time.Minute
-
-func (r *storeRun) time(ctx context.Context, c *cell, work func() error, row storeRow, prefix string) error {
-	r.server.slow.takeCounts()
+func (r *storeRun) measureSDK(ctx context.Context, c *storeCell, row storeRow, prefix string) error {
+	r.server.slow.takeTraffic()
 	began := time.Now()
-	if err := work(); err != nil {
+	if err := row.sdk(ctx, r.slow, prefix); err != nil {
 		return err
 	}
-	returned := time.Now()
-	took := returned.Sub(began)
-	if row.stored != nil {
-		// Most have it all when the workload returns; looking costs time that
-		// must not count then.
-		for err := row.stored(ctx, r.direct, prefix); err != nil; err = row.stored(ctx, r.direct, prefix) {
-			if time.Since(returned) > settleTimeout || ctx.Err() != nil {
-				return fmt.Errorf("the store has not got what was written: %w", err)
-			}
-			time.Sleep(10 * time.Millisecond)
-			took = time.Since(began)
+	took := time.Since(began)
+	c.add(took, took, nil, r.server.slow.takeTraffic())
+	return row.verify(ctx, r.direct, prefix)
+}
+
+func (r *storeRun) measureLoopback(ctx context.Context, c *storeCell, row storeRow, prefix string) (err error) {
+	m, err := r.startLoopback(ctx, filepath.Join(r.tmp, fmt.Sprintf("store%04d", r.seq)), nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.close()) }()
+	w := &onMount{bench: r.bench, root: m.dir, dir: filepath.Join(m.dir, prefix)}
+	if err := os.Mkdir(w.dir, 0o755); err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := row.mount(ctx, w); err != nil {
+		return err
+	}
+	took := time.Since(began)
+	c.add(took, took, w.laps, traffic{})
+	return nil
+}
+
+func (r *storeRun) measurePeer(ctx context.Context, c *storeCell, name string, row storeRow, prefix string) (err error) {
+	p, ok := r.peer(name)
+	if !ok {
+		return fmt.Errorf("there is no candidate %s", name)
+	}
+	m, err := p.start(ctx, r.bench, r.server.slow.url, filepath.Join(r.tmp, fmt.Sprintf("store%04d", r.seq)), row.options)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.close()) }()
+	w := &onMount{bench: r.bench, root: m.dir, dir: filepath.Join(m.dir, prefix),
+		sync: func(ctx context.Context) error { return p.sync(ctx, r.bench, m.dir) }}
+	if err := r.prepare(ctx, row, w); err != nil {
+		return fmt.Errorf("before: %w", err)
+	}
+	r.server.slow.takeTraffic()
+	began := time.Now()
+	if err := row.mount(ctx, w); err != nil {
+		return err
+	}
+	returned := time.Since(began)
+	stored, err := r.settle(ctx, p, m, row, prefix, began)
+	if err != nil {
+		return err
+	}
+	c.add(returned, max(stored, returned), w.laps, r.server.slow.takeTraffic())
+	return nil
+}
+
+// prepare brings a mount that has just been made into the state that the
+// workload begins with.
+func (r *storeRun) prepare(ctx context.Context, row storeRow, w *onMount) error {
+	if row.fresh || row.from != "" {
+		return nil
+	}
+	// What a mount asks a store once, at its first changes, is in a row of its own.
+	if err := w.firstChanges(ctx, filepath.Join(w.root, fmt.Sprintf("first%04d", r.seq))); err != nil {
+		return err
+	}
+	if row.seed == nil {
+		if err := os.Mkdir(w.dir, 0o755); err != nil {
+			return err
+		}
+		if err := w.sync(ctx); err != nil {
+			return err
 		}
 	}
-	c.times = append(c.times, took)
-	c.requests = r.server.slow.takeCounts()
-	return nil
+	if row.warm != nil {
+		if err := row.warm(ctx, w); err != nil {
+			return err
+		}
+	}
+	return r.server.slow.waitQuiet(ctx, quiet)
 }

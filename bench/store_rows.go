@@ -1,165 +1,147 @@
 package main
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
-
-// needle is what grep looks for: every tenth file has it.
-const needle = "the needle in the haystack"
-
-// storeData is what store workloads write and read.
-type storeData struct {
-	small map[string][]byte // 4 KiB each, in 40 directories
-	large []byte
-	tar   string // a file with small in it
-}
-
-// newStoreData makes the data, the same in every run.
-func (b *bench) newStoreData() (*storeData, error) {
-	d := &storeData{small: map[string][]byte{}, large: make([]byte, b.storeSize), tar: filepath.Join(b.tmp, "small.tar")}
-	rnd := rand.NewChaCha8([32]byte{1})
-	for i := range b.storeFiles {
-		text := make([]byte, smallSize)
-		for j := range text {
-			text[j] = 'a' + byte(rnd.Uint64()%26)
-			if j%64 == 63 {
-				text[j] = '\n'
-			}
-		}
-		if i%10 == 0 {
-			copy(text[1024:], needle)
-		}
-		d.small[fmt.Sprintf("dir%02d/file%05d.txt", i%40, i)] = text
-	}
-	if _, err := rnd.Read(d.large); err != nil {
-		return nil, err
-	}
-	var buf bytes.Buffer
-	w := tar.NewWriter(&buf)
-	for _, name := range slices.Sorted(maps.Keys(d.small)) {
-		h := &tar.Header{Name: name, Mode: 0o644, Size: smallSize}
-		if err := w.WriteHeader(h); err != nil {
-			return nil, err
-		}
-		if _, err := w.Write(d.small[name]); err != nil {
-			return nil, err
-		}
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	return d, os.WriteFile(d.tar, buf.Bytes(), 0o644)
-}
-
-// The prefixes of what is in the bucket before workloads that read.
-const (
-	seedSmall = "seed-small"
-	seedLarge = "seed-large"
-	largeName = "large.bin"
-)
-
-// seed puts what workloads read into the bucket.
-func (d *storeData) seed(ctx context.Context, s *sdk) error {
-	return errors.Join(s.putAll(ctx, seedSmall+"/", d.small), s.putLarge(ctx, seedLarge+"/"+largeName, d.large))
-}
 
 // storeRow is one workload of part "store". It is done in the directory that a
 // prefix of the bucket is: on a mount by ordinary tools, beside it by the SDK
 // alone.
 type storeRow struct {
-	name  string
-	from  string // the seeded prefix to work in; empty: a fresh one
-	sdk   func(ctx context.Context, s *sdk, prefix string) error
-	mount func(ctx context.Context, dir string) error
-	// stored asks the server itself whether the workload's outcome is there;
-	// nil if it leaves none.
-	stored func(ctx context.Context, direct *sdk, prefix string) error
+	name string
+	from string // the prefix, for workloads that change nothing; empty: one of its own
+	// seed puts into the prefix what the workload finds there; nil: an empty
+	// directory, unless from names one.
+	seed func(ctx context.Context, direct *sdk, prefix string) error
+	// warm is what the mount has done before; nil: it is cold.
+	warm     func(ctx context.Context, w *onMount) error
+	fresh    bool   // nothing at all was changed in this mount before
+	options  string // of agentfs' route; other mounts don't take part
+	loopback bool   // a loopback mount takes part
+
+	sdk   func(ctx context.Context, s *sdk, prefix string) error // nil: it takes no part
+	mount func(ctx context.Context, w *onMount) error
+	// stored asks the server itself whether the workload's outcome is there, all
+	// of it and nothing else; nil if it leaves none.
+	stored  func(ctx context.Context, direct *sdk, prefix string) error
+	targets []target
 }
 
-// storeRows returns the workloads of part "store". Each begins with a mount
-// that has just been made and an empty cache.
-func (b *bench) storeRows(d *storeData) []storeRow {
-	n := len(d.small)
-	rows := []storeRow{
-		{
-			name: fmt.Sprintf("tar -x, %d x 4 KiB", n),
-			sdk:  func(ctx context.Context, s *sdk, prefix string) error { return s.putAll(ctx, prefix, d.small) },
-			mount: func(ctx context.Context, dir string) error {
-				_, err := tool(ctx, "tar", "-x", "--no-same-owner", "-f", d.tar, "-C", dir)
-				return err
-			},
-			stored: d.smallStored,
-		},
-		{
-			name: fmt.Sprintf("grep -r, %d x 4 KiB, cold", n),
-			from: seedSmall,
-			sdk: func(ctx context.Context, s *sdk, prefix string) error {
-				found := 0
-				err := s.getAll(ctx, prefix, func(_ string, body []byte) {
-					if bytes.Contains(body, []byte(needle)) {
-						found++
-					}
-				})
-				return errors.Join(err, wantCount("files with the needle", found, (n+9)/10))
-			},
-			mount: func(ctx context.Context, dir string) error {
-				out, err := tool(ctx, "grep", "-r", "-l", needle, dir)
-				return errors.Join(err, wantCount("files with the needle", strings.Count(out, "\n"), (n+9)/10))
-			},
-		},
-		{
-			name: fmt.Sprintf("ls -lR, %d files, cold", n),
-			from: seedSmall,
-			sdk: func(ctx context.Context, s *sdk, prefix string) error {
-				sizes, err := s.list(ctx, prefix)
-				return errors.Join(err, wantCount("objects", len(sizes), n))
-			},
-			mount: func(ctx context.Context, dir string) error {
-				out, err := tool(ctx, "ls", "-lR", dir)
-				return errors.Join(err, wantCount("files", strings.Count(out, ".txt\n"), n))
-			},
-		},
-		{
-			name: fmt.Sprintf("sequential write, %d MiB", len(d.large)>>20),
-			sdk: func(ctx context.Context, s *sdk, prefix string) error {
-				return s.putLarge(ctx, prefix+largeName, d.large)
-			},
-			mount:  func(_ context.Context, dir string) error { return d.writeLarge(filepath.Join(dir, largeName)) },
-			stored: d.largeStored,
-		},
-		{
-			name: fmt.Sprintf("sequential read, %d MiB, cold", len(d.large)>>20),
-			from: seedLarge,
-			sdk: func(ctx context.Context, s *sdk, prefix string) error {
-				return s.getLarge(ctx, prefix+largeName, d.large)
-			},
-			mount: func(_ context.Context, dir string) error { return d.readLarge(filepath.Join(dir, largeName)) },
-		},
+func (r storeRow) verify(ctx context.Context, direct *sdk, prefix string) error {
+	if r.stored == nil {
+		return nil
 	}
-	var wanted []storeRow
-	for _, r := range rows {
-		if b.rows.MatchString(r.name) {
-			wanted = append(wanted, r)
+	return r.stored(ctx, direct, prefix)
+}
+
+// storeRows returns the workloads of part "store" that were asked for. To add
+// one: a row in one of these lists.
+func (b *bench) storeRows(d *storeData) []storeRow {
+	rows := slices.Concat(b.firstRows(), d.smallRows(), d.editRows(), d.appendRows(), d.largeRows(), d.gitRows())
+	return slices.DeleteFunc(rows, func(r storeRow) bool { return !b.rows.MatchString(r.name) })
+}
+
+// firstRows are about what a mount asks a store once.
+func (b *bench) firstRows() []storeRow {
+	return []storeRow{{
+		name:  "the first changes of a mount: mkdir, write 10 MiB, mv, rm",
+		fresh: true,
+		sdk: func(ctx context.Context, s *sdk, prefix string) error {
+			return errors.Join(s.put(ctx, prefix, nil), s.putLarge(ctx, prefix+"one", make([]byte, firstSize)),
+				s.copy(ctx, prefix+"one", prefix+"two"), s.remove(ctx, []string{prefix + "one", prefix + "two"}))
+		},
+		mount: func(ctx context.Context, w *onMount) error { return w.firstChanges(ctx, w.dir) },
+		stored: func(ctx context.Context, direct *sdk, prefix string) error {
+			return wantObjects(ctx, direct, prefix, nil)
+		},
+	}}
+}
+
+// firstSize makes a file large enough to be sent in parts.
+const firstSize = 10 << 20
+
+// firstChanges makes a directory and lets the mount do to the store, in it, what
+// makes it ask the store what it can.
+func (w *onMount) firstChanges(ctx context.Context, dir string) error {
+	one, two := filepath.Join(dir, "one"), filepath.Join(dir, "two")
+	for _, change := range []func() error{
+		func() error { return os.Mkdir(dir, 0o755) },
+		func() error { return os.WriteFile(one, make([]byte, firstSize), 0o644) },
+		func() error { return os.Rename(one, two) },
+		func() error { return os.Remove(two) },
+	} {
+		if err := change(); err != nil {
+			return err
+		}
+		// Otherwise there might be nothing left to send in the end.
+		if err := w.sync(ctx); err != nil {
+			return err
 		}
 	}
-	return wanted
+	return nil
+}
+
+// onMount is a workload at work in a directory of a mount.
+type onMount struct {
+	*bench
+	root string // the mount point
+	dir  string // the directory to work in
+	sync func(context.Context) error
+	laps []time.Duration
+}
+
+func (w *onMount) path(name string) string { return filepath.Join(w.dir, filepath.FromSlash(name)) }
+
+// lap does one step of many and remembers how long it took.
+func (w *onMount) lap(f func() error) error {
+	began := time.Now()
+	err := f()
+	w.laps = append(w.laps, time.Since(began))
+	return err
+}
+
+// call has a worker do an operation that consists of many steps.
+func (w *onMount) call(q call) error {
+	worker, err := w.startWorker(w.dir)
+	if err != nil {
+		return err
+	}
+	steps, err := worker.steps(q)
+	w.laps = append(w.laps, steps...)
+	if e := worker.stop(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// listed is a warm-up: the mount was asked for all names and attributes below the
+// directory.
+func listed(ctx context.Context, w *onMount) error {
+	_, err := tool(ctx, "find", w.dir, "-ls")
+	return err
 }
 
 // tool runs a command and returns what it printed.
 func tool(ctx context.Context, argv ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	// The user's settings of git have no part in this; and files may belong to
+	// whom a mount says.
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1",
+		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
+		"GIT_AUTHOR_NAME=bench", "GIT_AUTHOR_EMAIL=bench@localhost", "GIT_COMMITTER_NAME=bench", "GIT_COMMITTER_EMAIL=bench@localhost",
+		"GIT_AUTHOR_DATE=2026-01-01T00:00:00Z", "GIT_COMMITTER_DATE=2026-01-01T00:00:00Z")
+	// A tool that hangs in a mount dies only when the mount does: it must not keep
+	// this process, too.
+	cmd.WaitDelay = 5 * time.Second
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
@@ -173,64 +155,4 @@ func wantCount(what string, got, want int) error {
 		return fmt.Errorf("%d %s instead of %d", got, what, want)
 	}
 	return nil
-}
-
-// block is how much writeLarge and readLarge move per call, as cp does.
-const block = 256 << 10
-
-func (d *storeData) writeLarge(name string) error {
-	f, err := os.Create(name)
-	if err != nil {
-		return err
-	}
-	for off := 0; off < len(d.large); off += block {
-		if _, err := f.Write(d.large[off:min(off+block, len(d.large))]); err != nil {
-			return errors.Join(err, f.Close())
-		}
-	}
-	return f.Close()
-}
-
-func (d *storeData) readLarge(name string) error {
-	f, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	buf := make([]byte, block)
-	for off := 0; off < len(d.large); off += block {
-		want := d.large[off:min(off+block, len(d.large))]
-		if _, err := io.ReadFull(f, buf[:len(want)]); err != nil {
-			return err
-		}
-		if !bytes.Equal(buf[:len(want)], want) {
-			return fmt.Errorf("the bytes at %d are not those that were written", off)
-		}
-	}
-	return nil
-}
-
-func (d *storeData) smallStored(ctx context.Context, direct *sdk, prefix string) error {
-	// The listing first: while something is missing, looking must be cheap.
-	sizes, err := direct.list(ctx, prefix)
-	if err != nil {
-		return err
-	}
-	if err := wantCount("objects in the bucket", len(sizes), len(d.small)); err != nil {
-		return err
-	}
-	wrong := ""
-	err = direct.getAll(ctx, prefix, func(name string, body []byte) {
-		if !bytes.Equal(body, d.small[name]) {
-			wrong = name
-		}
-	})
-	if err == nil && wrong != "" {
-		err = fmt.Errorf("%s is not what was written", wrong)
-	}
-	return err
-}
-
-func (d *storeData) largeStored(ctx context.Context, direct *sdk, prefix string) error {
-	return direct.getLarge(ctx, prefix+largeName, d.large)
 }

@@ -20,7 +20,8 @@ type call struct {
 
 type answer struct {
 	Nanos int64
-	Err   string `json:",omitempty"`
+	Steps []time.Duration `json:",omitempty"` // if the operation has some
+	Err   string          `json:",omitempty"`
 }
 
 // worker is the client of a mount: a process of its own that does one operation
@@ -53,17 +54,27 @@ func (b *bench) startWorker(dir string) (*worker, error) {
 
 // do has the worker do c and returns how long it took.
 func (w *worker) do(c call) (time.Duration, error) {
+	a, err := w.answer(c)
+	return time.Duration(a.Nanos), err
+}
+
+// steps has the worker do c and returns how long each of its steps took.
+func (w *worker) steps(c call) ([]time.Duration, error) {
+	a, err := w.answer(c)
+	return a.Steps, err
+}
+
+func (w *worker) answer(c call) (a answer, err error) {
 	if err := w.ask.Encode(c); err != nil {
-		return 0, fmt.Errorf("worker: %w", err)
+		return a, fmt.Errorf("worker: %w", err)
 	}
-	var a answer
 	if err := w.out.Decode(&a); err != nil {
-		return 0, fmt.Errorf("worker: %w", err)
+		return a, fmt.Errorf("worker: %w", err)
 	}
 	if a.Err != "" {
-		return 0, errors.New(a.Err)
+		return a, errors.New(a.Err)
 	}
-	return time.Duration(a.Nanos), nil
+	return a, nil
 }
 
 // stop ends the worker: it ends when its input does.
@@ -95,6 +106,7 @@ func workerMain(args []string) int {
 			a.Err = fmt.Sprintf("%s: %v", q.Op, err)
 		}
 		a.Nanos = int64(time.Since(began))
+		a.Steps, c.steps = c.steps, nil
 		if err := out.Encode(a); err != nil {
 			fmt.Fprintln(os.Stderr, "worker:", err)
 			return 1

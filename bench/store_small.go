@@ -1,0 +1,107 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// tree is the directory of the small files, in workloads that move or remove it.
+const tree = "tree"
+
+// seedTree is a workload's seed: the small files in the directory tree.
+func (d *storeData) seedTree(ctx context.Context, direct *sdk, prefix string) error {
+	return direct.putAll(ctx, prefix+tree+"/", d.small)
+}
+
+// smallRows are workloads of many small files.
+func (d *storeData) smallRows() []storeRow {
+	n := len(d.small)
+	files := fmt.Sprintf("%d x 4 KiB", n)
+	remove := storeRow{
+		name: "rm -rf, " + files + ", cold",
+		seed: d.seedTree,
+		sdk:  func(ctx context.Context, s *sdk, prefix string) error { return s.removeAll(ctx, prefix+tree+"/") },
+		mount: func(ctx context.Context, w *onMount) error {
+			_, err := tool(ctx, "rm", "-rf", w.path(tree))
+			return err
+		},
+		stored: func(ctx context.Context, direct *sdk, prefix string) error {
+			return wantNothing(ctx, direct, prefix+tree+"/")
+		},
+		targets: []target{returnedIn(time.Second), storedIn(time.Second), requestsOf(5, "delete requests", deleteOps...)},
+	}
+	move := storeRow{
+		name: "mv of a directory, " + files + ", cold",
+		seed: d.seedTree,
+		sdk: func(ctx context.Context, s *sdk, prefix string) error {
+			return s.moveAll(ctx, prefix+tree+"/", prefix+"moved/")
+		},
+		mount: func(ctx context.Context, w *onMount) error {
+			_, err := tool(ctx, "mv", w.path(tree), w.path("moved"))
+			return err
+		},
+		stored: func(ctx context.Context, direct *sdk, prefix string) error {
+			if err := wantNothing(ctx, direct, prefix+tree+"/"); err != nil {
+				return err
+			}
+			return wantObjects(ctx, direct, prefix+"moved/", d.small)
+		},
+		targets: []target{returnedIn(10 * time.Millisecond)},
+	}
+	return []storeRow{
+		{
+			name:     "tar -x, " + files,
+			loopback: true,
+			sdk:      func(ctx context.Context, s *sdk, prefix string) error { return s.putAll(ctx, prefix, d.small) },
+			mount: func(ctx context.Context, w *onMount) error {
+				_, err := tool(ctx, "tar", "-x", "--no-same-owner", "-f", d.tar, "-C", w.dir)
+				return err
+			},
+			stored: func(ctx context.Context, direct *sdk, prefix string) error {
+				return wantObjects(ctx, direct, prefix, d.small)
+			},
+			targets: []target{storedWithin(1.5), returnedWithin(3)},
+		},
+		{
+			name: "grep -r, " + files + ", cold",
+			from: seedSmall,
+			sdk: func(ctx context.Context, s *sdk, prefix string) error {
+				found := 0
+				err := s.getAll(ctx, prefix, func(_ string, body []byte) {
+					if bytes.Contains(body, []byte(needle)) {
+						found++
+					}
+				})
+				return errors.Join(err, wantCount("files with the needle", found, (n+9)/10))
+			},
+			mount: func(ctx context.Context, w *onMount) error {
+				out, err := tool(ctx, "grep", "-r", "-l", needle, w.dir)
+				return errors.Join(err, wantCount("files with the needle", strings.Count(out, "\n"), (n+9)/10))
+			},
+		},
+		{
+			name: fmt.Sprintf("ls -lR, %d files, cold", n),
+			from: seedSmall,
+			sdk: func(ctx context.Context, s *sdk, prefix string) error {
+				sizes, err := s.list(ctx, prefix)
+				return errors.Join(err, wantCount("objects", len(sizes), n))
+			},
+			mount: func(ctx context.Context, w *onMount) error {
+				out, err := tool(ctx, "ls", "-lR", w.dir)
+				return errors.Join(err, wantCount("files", strings.Count(out, ".txt\n"), n))
+			},
+		},
+		remove, remove.after("listed", listed),
+		move, move.after("listed", listed),
+	}
+}
+
+// after returns the row as it is on a mount that is not cold.
+func (r storeRow) after(what string, warm func(context.Context, *onMount) error) storeRow {
+	r.name, r.warm = strings.TrimSuffix(r.name, "cold")+what, warm
+	return r
+}
