@@ -37,8 +37,17 @@ func TestMountLife(t *testing.T) {
 		t.Errorf("status %+v", st)
 	}
 	contains(t, mustRun(t, "status", m.point), "/scratch", "Nothing waits")
+	for name, want := range map[string]string{
+		"pending": "Nothing waits to be stored.\n", "errors": "No errors.\n", "conflicts": "No conflicts since this mount began.\n",
+	} {
+		if got := readFile(t, filepath.Join(m.point, ".agentfs", name)); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	contains(t, readFile(t, filepath.Join(m.point, ".agentfs/stats")), `agentfs_route_size_bytes{route="/scratch"} 16777216`)
 	mustRun(t, "sync", m.point)
 	m.stop(t)
+	contains(t, m.log.String(), "everything is stored")
 }
 
 func TestUnmount(t *testing.T) {

@@ -92,9 +92,11 @@ func TestEndStoresOpenFiles(t *testing.T) {
 	var st mountStatus
 	// Not with agentfs status: a new process closes its copy of the open file,
 	// and every close stores it.
-	if err := json.Unmarshal([]byte(readFile(t, filepath.Join(m.point, ".agentfs/status"))), &st); err != nil || st.Pending != 1 {
-		t.Errorf("pending %d, %v; want 1", st.Pending, err)
+	if err := json.Unmarshal([]byte(readFile(t, filepath.Join(m.point, ".agentfs/status"))), &st); err != nil || st.Pending != 1 || st.PendingBytes != 8 {
+		t.Errorf("pending %d, %d bytes, %v; want 1 of 8", st.Pending, st.PendingBytes, err)
 	}
+	contains(t, readFile(t, filepath.Join(m.point, ".agentfs/pending")), "put      8 B    open    /d/open.txt")
+	contains(t, readFile(t, filepath.Join(m.point, ".agentfs/stats")), `agentfs_pending_changes{route="/d"} 1`, `agentfs_pending_bytes{route="/d"} 8`)
 	m.stop(t)
 	if got := s.object(t, "b", "open.txt"); got != "precious" {
 		t.Errorf("the object has %q", got)
@@ -145,7 +147,7 @@ func TestSecondSignal(t *testing.T) {
 	if status := m.end(t); status != exitNotStored || time.Since(begin) > 5*time.Second {
 		t.Errorf("exit status %d after %s: %s", status, time.Since(begin), m.log)
 	}
-	contains(t, m.log.String(), "second signal", "1 file is not stored")
+	contains(t, m.log.String(), "second signal", "in the journal: 1 change (8 B)", "agentfs recover --cache-dir")
 	if _, ok := mountAt(m.point); ok {
 		t.Error("still mounted")
 	}
