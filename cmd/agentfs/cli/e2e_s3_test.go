@@ -103,6 +103,22 @@ func TestEndStoresOpenFiles(t *testing.T) {
 	}
 }
 
+// Who waits for the stores at a terminal sees how it goes.
+func TestProgressOnTerminal(t *testing.T) {
+	s := newS3Server(t, "b")
+	m := startMount(t, "--cache-dir", t.TempDir(), "--route", s.route("/d", "b", ""))
+	writeFile(t, filepath.Join(m.point, "d/first"), "what the server honours is known then")
+	shown, status := runOnTerminal(t, func() {
+		openDirty(t, filepath.Join(m.point, "d/open.txt"))
+		s.slow.Store(int64(2500 * time.Millisecond))
+	}, "unmount", m.point)
+	if status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+	contains(t, shown, "\rwaiting for the stores: 0 of 1 change, 0 B of 8 B\x1b[K", "\r\x1b[KEverything is stored")
+	m.end(t)
+}
+
 // What can't be stored is kept, and everybody who asks is told: the exit
 // status of the mount and of unmount, status and recover.
 func TestNotStored(t *testing.T) {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
@@ -53,5 +54,22 @@ func TestPointless(t *testing.T) {
 		if got := pointless(c.all); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
 		}
+	}
+}
+
+// Where there is no terminal, a line comes from time to time.
+func TestDisplayPlain(t *testing.T) {
+	var b bytes.Buffer
+	d := newDisplay(&b, "")
+	r := endReport{Pending: 2, Stored: 1}
+	d.show(r)
+	if b.Len() > 0 {
+		t.Errorf("at once: %q", b.String())
+	}
+	d.last = d.last.Add(-plainEvery)
+	d.show(r)
+	d.show(r)
+	if want := "agentfs: waiting for the stores: 1 of 3 changes\n"; b.String() != want {
+		t.Errorf("got %q, want %q", b.String(), want)
 	}
 }

@@ -63,7 +63,18 @@ func (p *program) runSync(ctx context.Context, path string, timeout time.Duratio
 		return st.workBelow(within), err == nil
 	}, show.show)
 	done := make(chan error, 1)
-	go func() { done <- d.Sync() }()
+	go func() {
+		for {
+			begin := time.Now()
+			err := d.Sync()
+			// A call that ends without a failure of any change has met the mount's
+			// deadline for one operation, which is not that of the sync.
+			if err == nil || time.Since(begin) < deadlineAtLeast || !seen || p.failing(point, within) != "" {
+				done <- err
+				return
+			}
+		}
+	}()
 	select {
 	case err = <-done:
 		stop()
@@ -79,18 +90,23 @@ func (p *program) runSync(ctx context.Context, path string, timeout time.Duratio
 		return notStoredError{fmt.Errorf("%s: the stores don't have everything yet%s; the mount goes on, and agentfs status shows what is pending", path, left)}
 	}
 	if err != nil {
+		failing := ""
+		if seen {
+			failing = p.failing(point, within)
+		}
 		return notStoredError{fmt.Errorf("%s: not everything could be stored: %w%s; the mount keeps it and tries again, see agentfs status",
-			path, pathless(err), p.failing(point, within, seen))}
+			path, pathless(err), failing)}
 	}
 	return nil
 }
 
+// deadlineAtLeast is less than any deadline that a mount has for an fsync by
+// default, and more than a failure takes to be known.
+const deadlineAtLeast = time.Minute
+
 // failing returns what can't be stored below a directory of a mount, for an
 // error message.
-func (p *program) failing(point, within string, seen bool) string {
-	if !seen {
-		return ""
-	}
+func (p *program) failing(point, within string) string {
 	st, err := readStatus(point)
 	if err != nil {
 		return ""
