@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -143,6 +144,34 @@ func TestNotStored(t *testing.T) {
 	if got := readFile(t, rooms[0].Kept[0].File); got != "precious" {
 		t.Errorf("kept %q", got)
 	}
+}
+
+// A conflict is shown with both names.
+func TestConflictShown(t *testing.T) {
+	s := newS3Server(t, "b")
+	s.put(t, "b", "dir/f", "one\n")
+	m := startMount(t, "--cache-dir", t.TempDir(), "--route", s.route("/d", "b", "&ttl=1h"))
+	name := filepath.Join(m.point, "d/dir/f")
+	if got := readFile(t, name); got != "one\n" {
+		t.Fatalf("read %q", got)
+	}
+	s.put(t, "b", "dir/f", "theirs\n")
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteString("ours\n")
+	if err := errors.Join(err, f.Sync(), f.Close()); !errors.Is(err, unix.ESTALE) {
+		t.Errorf("syncing what was changed elsewhere: %v, want ESTALE", err)
+	}
+	all := readFile(t, filepath.Join(m.point, ".agentfs/conflicts"))
+	contains(t, all, "WHEN ", name+" ", name+".conflict-")
+	ours := all[strings.LastIndex(all, name):]
+	if got := readFile(t, strings.TrimSuffix(ours, "\n")); got != "one\nours\n" {
+		t.Errorf("ours is %q", got)
+	}
+	contains(t, mustRun(t, "status", m.point), "1 conflict;", name+".conflict-")
+	m.stop(t)
 }
 
 // The second signal doesn't wait.

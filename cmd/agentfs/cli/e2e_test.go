@@ -250,6 +250,7 @@ type s3Server struct {
 	hang atomic.Bool  // writes don't get an answer
 	slow atomic.Int64 // nanoseconds that a write takes
 	down atomic.Bool  // everything is answered 503
+	deny atomic.Bool  // writes are answered 403
 }
 
 func newS3Server(t *testing.T, bucket string) *s3Server {
@@ -264,6 +265,10 @@ func newS3Server(t *testing.T, bucket string) *s3Server {
 		switch {
 		case s.down.Load():
 			w.WriteHeader(http.StatusServiceUnavailable)
+		case s.deny.Load() && r.Method != http.MethodGet && r.Method != http.MethodHead:
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, `<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>`)
 		case s.hang.Load() && r.Method != http.MethodGet && r.Method != http.MethodHead:
 			_, _ = io.Copy(io.Discard, r.Body)
 			<-r.Context().Done()
@@ -284,6 +289,23 @@ func newS3Server(t *testing.T, bucket string) *s3Server {
 // route returns a route to the bucket.
 func (s *s3Server) route(path, bucket, options string) string {
 	return path + "=s3://" + bucket + "?anonymous=true&path_style=true&endpoint=" + s.URL + options
+}
+
+// put makes text the content of a key, as another client would.
+func (s *s3Server) put(t *testing.T, bucket, key, text string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, s.URL+"/"+bucket+"/"+key, strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("putting %s: %s", key, resp.Status)
+	}
 }
 
 // object returns what the server has under a key.

@@ -93,13 +93,18 @@ func (m *mounted) end(tty io.Writer) error {
 		m.log.Warn("not everything could be stored yet", "err", briefly(err))
 	}
 	m.unmount()
+	bound := fmt.Sprintf("--drain-timeout was %s", m.drainTimeout)
 	if pointless(m.states()) {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, lastTry)
 		defer cancel()
+		bound = "to wait longer would not help"
 	}
 	err := m.release(ctx)
-	return m.endError(err)
+	if ctx.Err() == nil {
+		bound = ""
+	}
+	return m.endError(err, bound)
 }
 
 // lastTry is how long the end of a mount still waits when it has turned out
@@ -107,8 +112,9 @@ func (m *mounted) end(tty io.Writer) error {
 const lastTry = 10 * time.Second
 
 // endError returns what is to be said of a mount that has ended with err: nil
-// if everything is stored, else what is not and where it is.
-func (m *mounted) endError(err error) error {
+// if everything is stored, else what is not and where it is. bound says why
+// the wait for the stores was no longer, if it was cut off.
+func (m *mounted) endError(err error, bound string) error {
 	var left []cache.RoomStatus
 	if rooms, rerr := cache.Rooms(m.cacheDir); rerr == nil {
 		for _, r := range rooms {
@@ -124,9 +130,9 @@ func (m *mounted) endError(err error) error {
 	b.WriteString("not everything is stored")
 	if err != nil {
 		fmt.Fprintf(&b, ": %s", briefly(err))
-		if errors.Is(err, context.DeadlineExceeded) {
-			fmt.Fprintf(&b, " (--drain-timeout was %s)", m.drainTimeout)
-		}
+	}
+	if bound != "" {
+		fmt.Fprintf(&b, " (%s)", bound)
 	}
 	for _, r := range left {
 		fmt.Fprintf(&b, "; %s of %s in the journal in %s", count(r.Pending, "change", "changes"), r.Identity, r.Dir)
