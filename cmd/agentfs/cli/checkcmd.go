@@ -38,8 +38,10 @@ and for every route the credentials, the bucket and what its server honours.
 To find that out it writes small scratch objects and removes them, except on
 routes with read_only. It also says what ended mounts have left in the cache
 directory, and which uploads in parts were begun in the bucket and never ended:
-they are paid for, and no listing shows them. Every line begins with OK, WARN or FAIL; the exit status
-is 1 if there is a FAIL.`,
+they are paid for, and no listing shows them.
+
+Every line begins with OK, WARN or FAIL; the exit status is 1 if there is a
+FAIL.`,
 		Example: `  agentfs check
   agentfs check --route '/data=s3://my-bucket?region=eu-central-1'
   agentfs check --config agentfs.yaml`,

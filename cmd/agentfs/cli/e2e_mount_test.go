@@ -67,14 +67,17 @@ func TestUnmount(t *testing.T) {
 	}
 }
 
-// umount(8) ends the process in order.
+// umount(8) and fusermount3(1) end the process in order.
 func TestUnmountFromOutside(t *testing.T) {
-	m := startMount(t, "--cache-dir", t.TempDir())
-	if out, err := exec.Command("umount", m.point).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	if status := m.end(t); status != 0 {
-		t.Errorf("exit status %d: %s", status, m.log)
+	for _, cmd := range [][]string{{"umount"}, {"fusermount3", "-u"}} {
+		m := startMount(t, "--cache-dir", t.TempDir())
+		if out, err := exec.Command(cmd[0], append(cmd[1:], m.point)...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", cmd, err, out)
+		}
+		if status := m.end(t); status != 0 {
+			t.Errorf("%s: exit status %d: %s", cmd, status, m.log)
+		}
+		contains(t, m.log.String(), "unmounted from outside", "everything is stored")
 	}
 }
 

@@ -44,7 +44,12 @@ func TestRecoverOpens(t *testing.T) {
 	defer closeAll([]openRoute{r}, log)
 	drain := func(room cache.RoomStatus, c *config) error {
 		out.Reset()
-		return p.drainRooms(t.Context(), &recoverFlags{}, c, dir, []cache.RoomStatus{room}, log)
+		given, err := p.openGiven(t.Context(), c, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeAll(given, log)
+		return p.drainRooms(t.Context(), &recoverFlags{}, given, dir, []cache.RoomStatus{room}, log)
 	}
 	room := cache.RoomStatus{Dir: filepath.Join(dir, "rooms", "r"), Identity: r.identity, Pending: 2, Origin: rc.origin()}
 	if err := drain(room, &config{}); err != nil {
@@ -53,6 +58,9 @@ func TestRecoverOpens(t *testing.T) {
 	contains(t, out.String(), r.identity+": everything is stored (2 changes).")
 
 	room.Origin = nil
+	if err := drain(room, &config{}); exitStatus(err) != exitNotStored {
+		t.Errorf("without an origin: exit status %d", exitStatus(err))
+	}
 	if err := drain(room, &config{}); err == nil || !strings.Contains(err.Error(), "--route or --config; its bytes are in "+room.Dir) {
 		t.Errorf("without an origin: %v", err)
 	}
@@ -81,8 +89,8 @@ func TestRecoverList(t *testing.T) {
 		{Dir: "/c/rooms/3", Identity: "s3 d", Pending: 1, Holder: &cache.Holder{PID: 7, MountPoint: "/mnt"}},
 		{Dir: "/c/rooms/4", Identity: "s3 e"},
 	}, true)
-	contains(t, out.String(), "s3 b\n  3 changes are not stored; agentfs recover stores them\n  in /c/rooms/1\n  was mounted as /data from s3://b/p\n",
-		"s3 c\n  its journal can't be read;", "name the store with --route or --config", "s3 d\n  1 change is not stored; in use by process 7 at /mnt, which stores them")
+	contains(t, out.String(), "s3 b\n  3 changes are not stored\n  in /c/rooms/1\n  was mounted as /data from s3://b/p\n",
+		"s3 c\n  its journal can't be read\n", "name the store with --route or --config", "s3 d\n  1 change is not stored; in use by process 7 at /mnt, which has them in hand")
 	if strings.Contains(out.String(), "s3 e") {
 		t.Errorf("a room with nothing is shown:\n%s", out)
 	}

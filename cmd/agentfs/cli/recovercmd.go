@@ -85,9 +85,12 @@ func (p *program) runRecover(ctx context.Context, f *recoverFlags) error {
 	}
 	var drainErr error
 	if !f.list {
-		if drainErr = p.drainRooms(ctx, f, c, dir, rooms, log); drainErr != nil {
-			drainErr = notStoredError{drainErr}
+		given, err := p.openGiven(ctx, c, log)
+		if err != nil {
+			return err
 		}
+		drainErr = p.drainRooms(ctx, f, given, dir, rooms, log)
+		closeAll(given, log)
 		if rooms, err = p.rooms(dir); err != nil {
 			return errors.Join(drainErr, err)
 		}
@@ -107,11 +110,11 @@ func (p *program) listRooms(dir string, rooms []cache.RoomStatus, list bool) {
 			n++
 		}
 		if r.Pending != 0 && list {
-			state := "agentfs recover stores them"
+			state := ""
 			if r.Holder != nil {
-				state = inUse(*r.Holder)
+				state = "; " + inUse(*r.Holder)
 			}
-			fmt.Fprintf(p.out, "%s\n  %s; %s\n  in %s\n", r.Identity, pendingIn(r), state, r.Dir)
+			fmt.Fprintf(p.out, "%s\n  %s%s\n  in %s\n", r.Identity, pendingIn(r), state, r.Dir)
 			if rc, err := readOrigin(r.Origin, r.Dir); err != nil && r.Holder == nil {
 				fmt.Fprintf(p.out, "  %v\n", err)
 			} else if err == nil {
@@ -140,22 +143,17 @@ func (p *program) showKept(k cache.Kept) {
 }
 
 func inUse(h cache.Holder) string {
-	return fmt.Sprintf("in use by process %d at %s, which stores them", h.PID, h.MountPoint)
+	return fmt.Sprintf("in use by process %d at %s, which has them in hand", h.PID, h.MountPoint)
 }
 
 // drainRooms stores what is pending in rooms, one after another, and says of
 // each how it went. The error says what remains.
-func (p *program) drainRooms(ctx context.Context, f *recoverFlags, c *config, dir string, rooms []cache.RoomStatus, log *slog.Logger) error {
+func (p *program) drainRooms(ctx context.Context, f *recoverFlags, given []openRoute, dir string, rooms []cache.RoomStatus, log *slog.Logger) error {
 	if f.drainTimeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, f.drainTimeout)
 		defer cancel()
 	}
-	given, err := p.openGiven(ctx, c, log)
-	if err != nil {
-		return err
-	}
-	defer closeAll(given, log)
 	var failed []error
 	for _, r := range rooms {
 		switch {
@@ -170,7 +168,10 @@ func (p *program) drainRooms(ctx context.Context, f *recoverFlags, c *config, di
 			fmt.Fprintf(p.err, "%s: everything is stored (%s).\n", r.Identity, count(r.Pending, "change", "changes"))
 		}
 	}
-	return errors.Join(failed...)
+	if len(failed) == 0 {
+		return nil
+	}
+	return notStoredError{errors.Join(failed...)}
 }
 
 // openGiven opens the stores that the user named, but for those that have no

@@ -112,37 +112,42 @@ func (m *mounted) end(tty io.Writer) error {
 const lastTry = 10 * time.Second
 
 // endError returns what is to be said of a mount that has ended with err: nil
-// if everything is stored, else what is not and where it is. bound says why
-// the wait for the stores was no longer, if it was cut off.
+// if everything is stored. bound says why the wait for the stores was no
+// longer, if it was cut off.
 func (m *mounted) endError(err error, bound string) error {
 	var left []cache.RoomStatus
-	if rooms, rerr := cache.Rooms(m.cacheDir); rerr == nil {
-		for _, r := range rooms {
-			if r.Pending > 0 && m.serves(r.Identity) {
-				left = append(left, r)
-			}
+	rooms, roomsErr := cache.Rooms(m.cacheDir)
+	if roomsErr != nil {
+		m.log.Warn("looking for what is not stored failed", "cache_dir", m.cacheDir, "err", roomsErr)
+	}
+	for _, r := range rooms {
+		if r.Pending > 0 && m.serves(r.Identity) {
+			left = append(left, r)
 		}
 	}
 	if err == nil && len(left) == 0 {
 		return nil
 	}
-	var b strings.Builder
-	b.WriteString("not everything is stored")
+	return notStoredError{errors.New(notStored(err, bound, left, m.cacheDir))}
+}
+
+// notStored says what is not stored at the end of a mount, why, where its
+// bytes are and what to do.
+func notStored(err error, bound string, left []cache.RoomStatus, cacheDir string) string {
+	msg := "not everything is stored"
 	if err != nil {
-		fmt.Fprintf(&b, ": %s", briefly(err))
+		msg += ": " + briefly(err)
 	}
 	if bound != "" {
-		fmt.Fprintf(&b, " (%s)", bound)
+		msg += " (" + bound + ")"
 	}
 	for _, r := range left {
-		fmt.Fprintf(&b, "; %s of %s in the journal in %s", count(r.Pending, "change", "changes"), r.Identity, r.Dir)
+		msg += fmt.Sprintf("; %s of %s in the journal in %s", count(r.Pending, "change", "changes"), r.Identity, r.Dir)
 	}
 	if len(left) > 0 {
-		fmt.Fprintf(&b, "; the next mount of the same store sends them, and so does agentfs recover --cache-dir %s", shellQuote(m.cacheDir))
-	} else {
-		fmt.Fprintf(&b, "; nothing uploads it by itself any more: agentfs recover --cache-dir %s shows what is kept", shellQuote(m.cacheDir))
+		return msg + "; the next mount of the same store sends them, and so does agentfs recover --cache-dir " + shellQuote(cacheDir)
 	}
-	return notStoredError{errors.New(b.String())}
+	return msg + "; nothing uploads it by itself any more: agentfs recover --list --cache-dir " + shellQuote(cacheDir) + " shows what is kept"
 }
 
 // serves reports whether one of the mount's routes is cached under this

@@ -151,7 +151,7 @@ func (p *program) cacheStatus(dir string, asJSON bool) error {
 		fmt.Fprintf(p.out, "%s\n  %s; in %s\n", r.Identity, who, r.Dir)
 		switch {
 		case r.Pending == 0:
-		case r.Holder != nil:
+		case r.Holder != nil, r.Pending < 0:
 			fmt.Fprintf(p.out, "  %s\n", pendingIn(r))
 		default:
 			fmt.Fprintf(p.out, "  %s: the next mount of the store sends them, and so does agentfs recover --cache-dir %s\n", pendingIn(r), shellQuote(dir))

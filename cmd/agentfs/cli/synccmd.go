@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -67,9 +68,9 @@ func (p *program) runSync(ctx context.Context, path string, timeout time.Duratio
 		for {
 			begin := time.Now()
 			err := d.Sync()
-			// A call that ends without a failure of any change has met the mount's
-			// deadline for one operation, which is not that of the sync.
-			if err == nil || time.Since(begin) < deadlineAtLeast || !seen || p.failing(point, within) != "" {
+			// Every call on a mount has a deadline, which is not that of the sync.
+			atDeadline := errors.Is(err, unix.EIO) && time.Since(begin) > time.Second && seen && p.goesOn(point, within)
+			if !atDeadline {
 				done <- err
 				return
 			}
@@ -100,9 +101,13 @@ func (p *program) runSync(ctx context.Context, path string, timeout time.Duratio
 	return nil
 }
 
-// deadlineAtLeast is less than any deadline that a mount has for an fsync by
-// default, and more than a failure takes to be known.
-const deadlineAtLeast = time.Minute
+// goesOn reports whether the mount is storing what is pending below one of its
+// directories, and nothing there has failed.
+func (p *program) goesOn(point, within string) bool {
+	st, err := readStatus(point)
+	w := st.workBelow(within)
+	return err == nil && w.pending > 0 && w.failing == 0
+}
 
 // failing returns what can't be stored below a directory of a mount, for an
 // error message.
