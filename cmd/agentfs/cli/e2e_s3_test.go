@@ -109,6 +109,7 @@ func TestProgressOnTerminal(t *testing.T) {
 	s := newS3Server(t, "b")
 	m := startMount(t, "--cache-dir", t.TempDir(), "--route", s.route("/d", "b", ""))
 	writeFile(t, filepath.Join(m.point, "d/first"), "what the server honours is known then")
+	mustRun(t, "sync", m.point)
 	shown, status := runOnTerminal(t, func() {
 		openDirty(t, filepath.Join(m.point, "d/open.txt"))
 		s.slow.Store(int64(2500 * time.Millisecond))

@@ -90,7 +90,7 @@ func TestRecoverList(t *testing.T) {
 		{Dir: "/c/rooms/4", Identity: "s3 e"},
 	}, true)
 	contains(t, out.String(), "s3 b\n  3 changes are not stored\n  in /c/rooms/1\n  was mounted as /data from s3://b/p\n",
-		"s3 c\n  its journal can't be read\n", "name the store with --route or --config", "s3 d\n  1 change is not stored; in use by process 7 at /mnt, which has them in hand")
+		"s3 c\n  its journal can't be read\n", "name the store with --route or --config", "s3 d\n  1 change is not stored; in use by process 7 at /mnt, which stores the rest")
 	if strings.Contains(out.String(), "s3 e") {
 		t.Errorf("a room with nothing is shown:\n%s", out)
 	}

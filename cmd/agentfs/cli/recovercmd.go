@@ -143,7 +143,7 @@ func (p *program) showKept(k cache.Kept) {
 }
 
 func inUse(h cache.Holder) string {
-	return fmt.Sprintf("in use by process %d at %s, which has them in hand", h.PID, h.MountPoint)
+	return fmt.Sprintf("in use by process %d at %s, which stores the rest", h.PID, h.MountPoint)
 }
 
 // drainRooms stores what is pending in rooms, one after another, and says of
@@ -240,8 +240,8 @@ func (p *program) drainRoom(ctx context.Context, room cache.RoomStatus, given []
 		return lerr
 	case left == 0 && err == nil:
 		return nil
-	case err == nil:
-		err = syncErr
+	case err == nil, errors.Is(err, context.DeadlineExceeded) && syncErr != nil:
+		err = syncErr // what is the matter with the store, rather than that time was up
 	}
 	msg := pendingIn(cache.RoomStatus{Pending: left})
 	if err != nil {

@@ -145,9 +145,14 @@ func notStored(err error, bound string, left []cache.RoomStatus, cacheDir string
 		msg += fmt.Sprintf("; %s of %s in the journal in %s", count(r.Pending, "change", "changes"), r.Identity, r.Dir)
 	}
 	if len(left) > 0 {
-		return msg + "; the next mount of the same store sends them, and so does agentfs recover --cache-dir " + shellQuote(cacheDir)
+		return msg + "; " + whoStores(cacheDir)
 	}
 	return msg + "; nothing uploads it by itself any more: agentfs recover --list --cache-dir " + shellQuote(cacheDir) + " shows what is kept"
+}
+
+// whoStores says how what is pending in a journal comes into its store.
+func whoStores(cacheDir string) string {
+	return "the next mount of the same store, or agentfs recover --cache-dir " + shellQuote(cacheDir) + ", stores the rest"
 }
 
 // serves reports whether one of the mount's routes is cached under this
@@ -207,7 +212,7 @@ func (m *mounted) abandon(tty io.Writer) {
 				msg += fmt.Sprintf("; %d of %s in %s", s.PendingCount, s.Store, s.Room)
 			}
 		}
-		msg += "; the next mount of the same store goes on with them, and so does agentfs recover --cache-dir " + shellQuote(m.cacheDir)
+		msg += "; " + whoStores(m.cacheDir)
 	}
 	msg = "ended at once by a second signal: " + msg
 	m.log.Error(msg, "mountpoint", m.point, "pending", w.pending)

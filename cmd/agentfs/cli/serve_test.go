@@ -23,9 +23,9 @@ func TestNotStoredText(t *testing.T) {
 		want  string
 	}{
 		{nil, "--drain-timeout was 1s", left, "not everything is stored (--drain-timeout was 1s); 7 changes of s3 b in the journal in /c/rooms/1; " +
-			"the next mount of the same store sends them, and so does agentfs recover --cache-dir '/c d'"},
+			"the next mount of the same store, or agentfs recover --cache-dir '/c d', stores the rest"},
 		{errors.Join(many...), "", left, "not everything is stored: f0: denied; f1: denied; f2: denied; f3: denied; f4: denied; and 2 more; 7 changes of s3 b in the journal in /c/rooms/1; " +
-			"the next mount of the same store sends them, and so does agentfs recover --cache-dir '/c d'"},
+			"the next mount of the same store, or agentfs recover --cache-dir '/c d', stores the rest"},
 		{errors.New("a: kept in /c/k"), "", nil, "not everything is stored: a: kept in /c/k; nothing uploads it by itself any more: agentfs recover --list --cache-dir '/c d' shows what is kept"},
 	} {
 		if got := notStored(c.err, c.bound, c.left, "/c d"); got != c.want {

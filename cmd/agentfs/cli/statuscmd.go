@@ -154,7 +154,7 @@ func (p *program) cacheStatus(dir string, asJSON bool) error {
 		case r.Holder != nil, r.Pending < 0:
 			fmt.Fprintf(p.out, "  %s\n", pendingIn(r))
 		default:
-			fmt.Fprintf(p.out, "  %s: the next mount of the store sends them, and so does agentfs recover --cache-dir %s\n", pendingIn(r), shellQuote(dir))
+			fmt.Fprintf(p.out, "  %s; %s\n", pendingIn(r), whoStores(dir))
 		}
 		if len(r.Kept) > 0 {
 			fmt.Fprintf(p.out, "  %s could not be stored, kept here (agentfs recover --list --cache-dir %s shows what)\n", count(int64(len(r.Kept)), "file", "files"), shellQuote(dir))

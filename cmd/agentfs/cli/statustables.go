@@ -63,11 +63,15 @@ func writePending(w io.Writer, st mountStatus) {
 	pendingTable(w, st, 0)
 }
 
-// pendingTable prints the first most of the pending changes, 0 for all that
-// the status has.
+// pendingTable prints the first most of the pending changes, or with 0 all
+// that the status has and why the last attempts failed.
 func pendingTable(w io.Writer, st mountStatus, most int) {
 	tw := newTable(w)
-	fmt.Fprintln(tw, "CHANGE\tSIZE\tSTATE\tPATH\tERROR")
+	fmt.Fprint(tw, "CHANGE\tSIZE\tSTATE\tPATH")
+	if most == 0 {
+		fmt.Fprint(tw, "\tERROR")
+	}
+	fmt.Fprintln(tw)
 	shown := int64(0)
 	for _, r := range st.Routes {
 		if r.Cache == nil {
@@ -78,7 +82,11 @@ func pendingTable(w io.Writer, st mountStatus, most int) {
 				break
 			}
 			shown++
-			fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", x.Op, bytesOf(x.Size), stateOf(x), printable(r.on("/", x.Name)), printable(x.Error))
+			fmt.Fprintf(tw, "%s\t%s\t%s\t%s", x.Op, bytesOf(x.Size), stateOf(x), printable(r.on("/", x.Name)))
+			if most == 0 {
+				fmt.Fprintf(tw, "\t%s", printable(x.Error))
+			}
+			fmt.Fprintln(tw)
 		}
 	}
 	_ = tw.Flush()
