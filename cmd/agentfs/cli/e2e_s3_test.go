@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/agentfs/agentfs/cache"
 	"github.com/agentfs/agentfs/cmd/agentfs/protocol"
 )
 
@@ -119,32 +118,6 @@ func TestProgressOnTerminal(t *testing.T) {
 	}
 	contains(t, shown, "\rwaiting for the stores: 0 of 1 change, 0 B of 8 B\x1b[K", "\r\x1b[KEverything is stored")
 	m.end(t)
-}
-
-// What can't be stored is kept, and everybody who asks is told: the exit
-// status of the mount and of unmount, status and recover.
-func TestNotStored(t *testing.T) {
-	s, dir := newS3Server(t, "b"), t.TempDir()
-	m := startMount(t, "--cache-dir", dir, "--drain-timeout", "2s",
-		"--route", s.route("/d", "b", "&max_attempts=2&retry_timeout=1s"))
-	openDirty(t, filepath.Join(m.point, "d/open.txt"))
-	s.down.Store(true)
-	_, errOut, status := run(t, "unmount", m.point)
-	if status != exitNotStored {
-		t.Errorf("unmount: exit status %d: %s", status, errOut)
-	}
-	contains(t, errOut, "open.txt", dir)
-	if status := m.end(t); status != exitNotStored {
-		t.Errorf("mount: exit status %d: %s", status, m.log)
-	}
-	contains(t, mustRun(t, "recover", "--cache-dir", dir), "open.txt", "8 B")
-	var rooms []cache.RoomStatus
-	if err := json.Unmarshal([]byte(mustRun(t, "recover", "--json", "--cache-dir", dir)), &rooms); err != nil || len(rooms) != 1 || len(rooms[0].Kept) != 1 {
-		t.Fatalf("%+v, %v", rooms, err)
-	}
-	if got := readFile(t, rooms[0].Kept[0].File); got != "precious" {
-		t.Errorf("kept %q", got)
-	}
 }
 
 // A conflict is shown with both names.
