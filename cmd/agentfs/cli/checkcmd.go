@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -35,8 +36,12 @@ func (p *program) checkCommand() *cobra.Command {
 		Long: `Check looks at what a mount needs: /dev/fuse, fusermount3, the cache directory,
 and for every route the credentials, the bucket and what its server honours.
 To find that out it writes small scratch objects and removes them, except on
-routes with read_only. Every line begins with OK, WARN or FAIL; the exit status
-is 1 if there is a FAIL.`,
+routes with read_only. It also says what ended mounts have left in the cache
+directory, and which uploads in parts were begun in the bucket and never ended:
+they are paid for, and no listing shows them.
+
+Every line begins with OK, WARN or FAIL; the exit status is 1 if there is a
+FAIL.`,
 		Example: `  agentfs check
   agentfs check --route '/data=s3://my-bucket?region=eu-central-1'
   agentfs check --config agentfs.yaml`,
@@ -121,9 +126,13 @@ func cacheFindings(flag string, c *config) []finding {
 		return append(all, finding{levelFail, "cache directory " + dir + ": " + err.Error(), "look at what is in it, or choose another with --cache-dir"})
 	}
 	for _, r := range rooms {
+		if r.Pending != 0 && r.Holder == nil {
+			all = append(all, finding{levelWarn, fmt.Sprintf("a mount of %s has ended, and %s", r.Identity, pendingIn(r)),
+				"mount it again, or: agentfs recover --cache-dir " + shellQuote(dir)})
+		}
 		if len(r.Kept) > 0 {
 			all = append(all, finding{levelWarn, fmt.Sprintf("%s of %s could not be stored when a mount ended", count(int64(len(r.Kept)), "file", "files"), r.Identity),
-				"agentfs recover --cache-dir " + shellQuote(dir) + " shows them"})
+				"agentfs recover --list --cache-dir " + shellQuote(dir) + " shows them"})
 		}
 	}
 	return all
@@ -159,6 +168,7 @@ func (p *program) routeFindings(ctx context.Context, rc routeConfig, seen map[st
 	if u, err := backends.UsageOf(ctx, r.store); err == nil && u.TotalBytes > 0 {
 		all = append(all, finding{text: fmt.Sprintf("%s: %s of %s free", rc.path, humanize.IBytes(u.FreeBytes), humanize.IBytes(u.TotalBytes))})
 	}
+	all = append(all, uploadFindings(ctx, r)...)
 	if r.readOnly {
 		return append(all, finding{text: rc.path + ": read-only, so nothing was written to see what the server honours"})
 	}
@@ -177,6 +187,52 @@ func (p *program) routeFindings(ctx context.Context, rc routeConfig, seen map[st
 		all = append(all, f)
 	}
 	return all
+}
+
+// checkUploads is how many unfinished uploads check looks at, and oldUpload from
+// which age on one is taken for forgotten.
+const (
+	checkUploads = 1000
+	oldUpload    = 24 * time.Hour
+)
+
+// uploadFindings looks for uploads in parts that were begun below the route's
+// prefix and have not ended. Their parts take room that is paid for, and no
+// listing shows them.
+func uploadFindings(ctx context.Context, r openRoute) []finding {
+	var n, old int64
+	var oldest backends.UploadInfo
+	for u, err := range backends.Uploads(ctx, r.store) {
+		switch {
+		case errors.Is(err, fs.ErrPermission):
+			return []finding{{levelWarn, r.path + ": unfinished uploads can't be listed: " + describe(pathless(err)),
+				"nothing needs it but this check: allow s3:ListBucketMultipartUploads to see them"}}
+		case err != nil:
+			return []finding{{levelWarn, r.path + ": unfinished uploads can't be listed: " + describe(pathless(err)), storeRemedy(err)}}
+		}
+		if n++; oldest.Started.IsZero() || u.Started.Before(oldest.Started) {
+			oldest = u
+		}
+		if time.Since(u.Started) > oldUpload {
+			old++
+		}
+		if n == checkUploads {
+			break
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	f := finding{text: fmt.Sprintf("%s: %s, the oldest of %s begun %s", r.path, count(n, "unfinished upload", "unfinished uploads"),
+		printable(oldest.Name), humanize.Time(oldest.Started))}
+	if n == checkUploads {
+		f.text = strings.Replace(f.text, fmt.Sprint(n), fmt.Sprintf("%d or more", n), 1)
+	}
+	if old > 0 {
+		f.level = levelWarn
+		f.remedy = "no mount ends uploads that it did not begin: let a lifecycle rule of the bucket do it (AbortIncompleteMultipartUpload), or aws s3api abort-multipart-upload"
+	}
+	return []finding{f}
 }
 
 // storeRemedy says what to do about a store that can't be used.

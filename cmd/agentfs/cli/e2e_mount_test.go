@@ -37,8 +37,17 @@ func TestMountLife(t *testing.T) {
 		t.Errorf("status %+v", st)
 	}
 	contains(t, mustRun(t, "status", m.point), "/scratch", "Nothing waits")
+	for name, want := range map[string]string{
+		"pending": "Nothing waits to be stored.\n", "errors": "No errors.\n", "conflicts": "No conflicts since this mount began.\n",
+	} {
+		if got := readFile(t, filepath.Join(m.point, ".agentfs", name)); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	contains(t, readFile(t, filepath.Join(m.point, ".agentfs/stats")), `agentfs_route_size_bytes{route="/scratch"} 16777216`)
 	mustRun(t, "sync", m.point)
 	m.stop(t)
+	contains(t, m.log.String(), "everything is stored")
 }
 
 func TestUnmount(t *testing.T) {
@@ -58,14 +67,17 @@ func TestUnmount(t *testing.T) {
 	}
 }
 
-// umount(8) ends the process in order.
+// umount(8) and fusermount3(1) end the process in order.
 func TestUnmountFromOutside(t *testing.T) {
-	m := startMount(t, "--cache-dir", t.TempDir())
-	if out, err := exec.Command("umount", m.point).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	if status := m.end(t); status != 0 {
-		t.Errorf("exit status %d: %s", status, m.log)
+	for _, cmd := range [][]string{{"umount"}, {"fusermount3", "-u"}} {
+		m := startMount(t, "--cache-dir", t.TempDir())
+		if out, err := exec.Command(cmd[0], append(cmd[1:], m.point)...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", cmd, err, out)
+		}
+		if status := m.end(t); status != 0 {
+			t.Errorf("%s: exit status %d: %s", cmd, status, m.log)
+		}
+		contains(t, m.log.String(), "unmounted from outside", "everything is stored")
 	}
 }
 

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -13,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/agentfs/agentfs/cache"
 	"github.com/agentfs/agentfs/cmd/agentfs/protocol"
 )
 
@@ -92,39 +92,60 @@ func TestEndStoresOpenFiles(t *testing.T) {
 	var st mountStatus
 	// Not with agentfs status: a new process closes its copy of the open file,
 	// and every close stores it.
-	if err := json.Unmarshal([]byte(readFile(t, filepath.Join(m.point, ".agentfs/status"))), &st); err != nil || st.Pending != 1 {
-		t.Errorf("pending %d, %v; want 1", st.Pending, err)
+	if err := json.Unmarshal([]byte(readFile(t, filepath.Join(m.point, ".agentfs/status"))), &st); err != nil || st.Pending != 1 || st.PendingBytes != 8 {
+		t.Errorf("pending %d, %d bytes, %v; want 1 of 8", st.Pending, st.PendingBytes, err)
 	}
+	contains(t, readFile(t, filepath.Join(m.point, ".agentfs/pending")), "put      8 B    open    /d/open.txt")
+	contains(t, readFile(t, filepath.Join(m.point, ".agentfs/stats")), `agentfs_pending_changes{route="/d"} 1`, `agentfs_pending_bytes{route="/d"} 8`)
 	m.stop(t)
 	if got := s.object(t, "b", "open.txt"); got != "precious" {
 		t.Errorf("the object has %q", got)
 	}
 }
 
-// What can't be stored is kept, and everybody who asks is told: the exit
-// status of the mount and of unmount, status and recover.
-func TestNotStored(t *testing.T) {
-	s, dir := newS3Server(t, "b"), t.TempDir()
-	m := startMount(t, "--cache-dir", dir, "--drain-timeout", "2s",
-		"--route", s.route("/d", "b", "&max_attempts=2&retry_timeout=1s"))
-	openDirty(t, filepath.Join(m.point, "d/open.txt"))
-	s.down.Store(true)
-	_, errOut, status := run(t, "unmount", m.point)
-	if status != exitNotStored {
-		t.Errorf("unmount: exit status %d: %s", status, errOut)
+// Who waits for the stores at a terminal sees how it goes.
+func TestProgressOnTerminal(t *testing.T) {
+	s := newS3Server(t, "b")
+	m := startMount(t, "--cache-dir", t.TempDir(), "--route", s.route("/d", "b", ""))
+	writeFile(t, filepath.Join(m.point, "d/first"), "what the server honours is known then")
+	mustRun(t, "sync", m.point)
+	shown, status := runOnTerminal(t, func() {
+		openDirty(t, filepath.Join(m.point, "d/open.txt"))
+		s.slow.Store(int64(2500 * time.Millisecond))
+	}, "unmount", m.point)
+	if status != 0 {
+		t.Errorf("exit status %d", status)
 	}
-	contains(t, errOut, "open.txt", dir)
-	if status := m.end(t); status != exitNotStored {
-		t.Errorf("mount: exit status %d: %s", status, m.log)
+	contains(t, shown, "\rwaiting for the stores: 0 of 1 change, 0 B of 8 B\x1b[K", "\r\x1b[KEverything is stored")
+	m.end(t)
+}
+
+// A conflict is shown with both names.
+func TestConflictShown(t *testing.T) {
+	s := newS3Server(t, "b")
+	s.put(t, "b", "dir/f", "one\n")
+	m := startMount(t, "--cache-dir", t.TempDir(), "--route", s.route("/d", "b", "&ttl=1h"))
+	name := filepath.Join(m.point, "d/dir/f")
+	if got := readFile(t, name); got != "one\n" {
+		t.Fatalf("read %q", got)
 	}
-	contains(t, mustRun(t, "recover", "--cache-dir", dir), "open.txt", "8 B")
-	var rooms []cache.RoomStatus
-	if err := json.Unmarshal([]byte(mustRun(t, "recover", "--json", "--cache-dir", dir)), &rooms); err != nil || len(rooms) != 1 || len(rooms[0].Kept) != 1 {
-		t.Fatalf("%+v, %v", rooms, err)
+	s.put(t, "b", "dir/f", "theirs\n")
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if got := readFile(t, rooms[0].Kept[0].File); got != "precious" {
-		t.Errorf("kept %q", got)
+	_, err = f.WriteString("ours\n")
+	if err := errors.Join(err, f.Sync(), f.Close()); !errors.Is(err, unix.ESTALE) {
+		t.Errorf("syncing what was changed elsewhere: %v, want ESTALE", err)
 	}
+	all := readFile(t, filepath.Join(m.point, ".agentfs/conflicts"))
+	contains(t, all, "WHEN ", name+" ", name+".conflict-")
+	ours := all[strings.LastIndex(all, name):]
+	if got := readFile(t, strings.TrimSuffix(ours, "\n")); got != "one\nours\n" {
+		t.Errorf("ours is %q", got)
+	}
+	contains(t, mustRun(t, "status", m.point), "1 conflict;", name+".conflict-")
+	m.stop(t)
 }
 
 // The second signal doesn't wait.
@@ -145,7 +166,7 @@ func TestSecondSignal(t *testing.T) {
 	if status := m.end(t); status != exitNotStored || time.Since(begin) > 5*time.Second {
 		t.Errorf("exit status %d after %s: %s", status, time.Since(begin), m.log)
 	}
-	contains(t, m.log.String(), "second signal", "1 file is not stored")
+	contains(t, m.log.String(), "second signal", "in the journal: 1 change (8 B)", "agentfs recover --cache-dir")
 	if _, ok := mountAt(m.point); ok {
 		t.Error("still mounted")
 	}

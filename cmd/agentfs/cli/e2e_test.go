@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -58,6 +59,48 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 		"AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test", "AWS_REGION=us-east-1",
 		"GORACE=atexit_sleep_ms=0") // a second per process otherwise
 	return cmd
+}
+
+// runOnTerminal runs agentfs to its end with a terminal as standard error and
+// returns what it showed there. A new process closes its copies of this one's
+// open files, which stores them, so a shell waits until before has returned.
+func runOnTerminal(t *testing.T, before func(), args ...string) (shown string, status int) {
+	t.Helper()
+	ptm, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ptm.Close()
+	if err := unix.IoctlSetPointerInt(int(ptm.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(ptm.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pts, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := command(t, args...)
+	cmd.Args = append([]string{"sh", "-c", `read go; exec "$0" "$@"`, cmd.Path}, args...)
+	cmd.Path = "/bin/sh"
+	cmd.Stderr = pts
+	ready, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pts.Close()
+	before()
+	if _, err := io.WriteString(ready, "\n"); err != nil {
+		t.Fatal(err)
+	}
+	all, _ := io.ReadAll(ptm) // EIO when the last one has closed the terminal
+	_ = cmd.Wait()
+	return string(all), cmd.ProcessState.ExitCode()
 }
 
 // run runs agentfs to its end and returns what it printed and its status.
@@ -204,8 +247,10 @@ func (b *syncBuffer) String() string {
 // s3Server is an S3 server that can be made to stop answering.
 type s3Server struct {
 	*httptest.Server
-	hang atomic.Bool // writes don't get an answer
-	down atomic.Bool // everything is answered 503
+	hang atomic.Bool  // writes don't get an answer
+	slow atomic.Int64 // nanoseconds that a write takes
+	down atomic.Bool  // everything is answered 503
+	deny atomic.Bool  // writes are answered 403
 }
 
 func newS3Server(t *testing.T, bucket string) *s3Server {
@@ -220,10 +265,17 @@ func newS3Server(t *testing.T, bucket string) *s3Server {
 		switch {
 		case s.down.Load():
 			w.WriteHeader(http.StatusServiceUnavailable)
+		case s.deny.Load() && r.Method != http.MethodGet && r.Method != http.MethodHead:
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, `<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>`)
 		case s.hang.Load() && r.Method != http.MethodGet && r.Method != http.MethodHead:
 			_, _ = io.Copy(io.Discard, r.Body)
 			<-r.Context().Done()
 		default:
+			if r.Method != http.MethodGet && r.Method != http.MethodHead {
+				time.Sleep(time.Duration(s.slow.Load()))
+			}
 			inner.ServeHTTP(w, r)
 		}
 	}))
@@ -237,6 +289,23 @@ func newS3Server(t *testing.T, bucket string) *s3Server {
 // route returns a route to the bucket.
 func (s *s3Server) route(path, bucket, options string) string {
 	return path + "=s3://" + bucket + "?anonymous=true&path_style=true&endpoint=" + s.URL + options
+}
+
+// put makes text the content of a key, as another client would.
+func (s *s3Server) put(t *testing.T, bucket, key, text string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, s.URL+"/"+bucket+"/"+key, strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("putting %s: %s", key, resp.Status)
+	}
 }
 
 // object returns what the server has under a key.

@@ -117,6 +117,7 @@ version that a later write --if-version can name.`,
 func (p *program) writeCommand() *cobra.Command {
 	var wo protocol.WriteOptions
 	var content, version string
+	var sync bool
 	var cmd *cobra.Command
 	cmd = p.fileCommand(&cobra.Command{
 		Use:   "write PATH",
@@ -124,7 +125,12 @@ func (p *program) writeCommand() *cobra.Command {
 		Long: `Write makes standard input, or --content, the content of PATH: all of it or
 nothing. Missing directories are made. With --create-only or --if-version it
 writes only if the file does not exist yet or still has the version that was
-read; otherwise the exit status is 4 and nothing is changed.`,
+read; otherwise the exit status is 4 and nothing is changed.
+
+Directly on stores, a file is stored when write returns. On a mount it is what
+close(2) makes it there: with durability=writeback in the journal on this
+machine's disk, from where the store follows. --sync waits for the store, and
+so do --create-only and --if-version, whose answer is the store's to give.`,
 		Example: `  agentfs write --mount ~/mnt /notes/plan.md < plan.md
   agentfs write --route /=s3://my-bucket /lock --content me --create-only`,
 		Args: args(1, 1),
@@ -132,6 +138,9 @@ read; otherwise the exit status is 4 and nothing is changed.`,
 		wo.IfVersion = backends.Version(version)
 		if wo.CreateOnly && version != "" {
 			return usagef("--create-only and --if-version exclude each other")
+		}
+		if sync || wo.CreateOnly || version != "" {
+			o.waitForStore()
 		}
 		in := p.in
 		if cmd.Flags().Changed("content") {
@@ -146,22 +155,28 @@ read; otherwise the exit status is 4 and nothing is changed.`,
 	cmd.Flags().StringVar(&content, "content", "", "write this text instead of standard input")
 	cmd.Flags().BoolVar(&wo.CreateOnly, "create-only", false, "write only if there is nothing under PATH")
 	cmd.Flags().StringVar(&version, "if-version", "", "write only if the file has this version (from ls --json)")
+	cmd.Flags().BoolVar(&sync, "sync", false, "on a mount: return when the store has the file")
 	return cmd
 }
 
 func (p *program) editCommand() *cobra.Command {
 	var eo protocol.EditOptions
+	var sync bool
 	cmd := p.fileCommand(&cobra.Command{
 		Use:   "edit PATH OLD NEW",
 		Short: "Replace a text in a file that has it exactly once",
 		Long: `Edit replaces the text OLD by NEW in the file PATH. OLD must be there byte for
 byte and only once, so that it is clear what changes; if it is there more
 often, the error says at which lines. A file that changes between reading and
-writing is left alone. In these cases the exit status is 4.`,
+writing is left alone. In these cases the exit status is 4. On a mount the new
+content is as safe as close(2) makes it there; --sync waits for the store.`,
 		Example: `  agentfs edit --mount ~/mnt /src/main.go 'port = 80' 'port = 8080'
   agentfs edit --mount ~/mnt /src/main.go oldName newName --replace-all --dry-run`,
 		Args: args(3, 3),
 	}, func(ctx context.Context, o *opened, s *source, args []string) error {
+		if sync {
+			o.waitForStore()
+		}
 		res, err := protocol.Edit(ctx, o.store, args[0], args[1], args[2], eo)
 		if err != nil {
 			return err
@@ -181,6 +196,7 @@ writing is left alone. In these cases the exit status is 4.`,
 		return err
 	})
 	cmd.Flags().BoolVar(&eo.All, "replace-all", false, "replace every occurrence")
+	cmd.Flags().BoolVar(&sync, "sync", false, "on a mount: return when the store has the new content")
 	cmd.Flags().BoolVar(&eo.DryRun, "dry-run", false, "say what would be replaced, and change nothing")
 	return cmd
 }
@@ -216,7 +232,8 @@ func (p *program) rmCommand() *cobra.Command {
 		Use:   "rm PATH...",
 		Short: "Remove files and directories",
 		Long: `Rm removes files and empty directories; with -r, directories with everything
-below. A file that somebody changes meanwhile stays.`,
+below. A file that somebody changes meanwhile stays. On a mount with
+durability=writeback the store follows; agentfs sync waits for it.`,
 		Example: `  agentfs rm --mount ~/mnt /tmp/a.txt
   agentfs rm -r --route /data=s3://my-bucket /data/old`,
 		Args: args(1, 1<<20),

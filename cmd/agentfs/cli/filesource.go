@@ -47,6 +47,8 @@ type opened struct {
 	// can do, such as to walk a tree in few requests.
 	store backends.Store
 	close func()
+	// mounted is store if that is a mounted tree.
+	mounted *mountStore
 	// routes are the paths below which other routes may begin, as names.
 	routes []string
 }
@@ -82,7 +84,7 @@ func openMounted(dir string) (*opened, error) {
 		}
 		return nil, fmt.Errorf("--mount %s: %w", dir, pathless(err))
 	}
-	o := &opened{store: st, close: func() { _ = st.Close() }}
+	o := &opened{store: st, mounted: st, close: func() { _ = st.Close() }}
 	// A directory that is no agentfs will do too; it has no routes.
 	if status, err := readStatus(dir); err == nil {
 		for _, r := range status.Routes {
@@ -90,6 +92,15 @@ func openMounted(dir string) (*opened, error) {
 		}
 	}
 	return o, nil
+}
+
+// waitForStore makes changes wait until the stores have them, also on a mount,
+// where closing a file may be enough for others. Stores without a mount know no
+// other way.
+func (o *opened) waitForStore() {
+	if o.mounted != nil {
+		o.mounted.sync = true
+	}
 }
 
 // guard refuses to remove a directory in which a route begins, before

@@ -59,6 +59,7 @@ Routes say which store serves which directory, as PATH=URL or in a YAML file:
 
   memory:?size=2GiB
   s3://BUCKET/PREFIX?region=eu-central-1&read_only=true
+  s3://BUCKET/PREFIX?durability=close&ttl=1s
   s3://BUCKET?endpoint=http://127.0.0.1:9000&path_style=true
   local:/srv/reference
 
@@ -67,14 +68,15 @@ Routes say which store serves which directory, as PATH=URL or in a YAML file:
     /:      {backend: memory, size: 2GiB}
     /data:  {backend: s3, bucket: corpus, prefix: v3/, read_only: true}
 
-S3 credentials come from where the AWS SDK looks for them: the environment,
-~/.aws, the machine's role. They are never part of a route.
+agentfs mount --help lists the options that every route takes. S3 credentials
+come from where the AWS SDK looks for them: the environment, ~/.aws, the
+machine's role. They are never part of a route.
 
 Exit status:
   0  done
   1  failed; one line on standard error says what and what to do
   2  wrong usage: a flag, an argument, a route or the configuration
-  3  the mount ended or the sync returned, but not everything is stored
+  3  unmount, sync, recover or the mount ended, but not everything is stored
   4  a precondition did not hold: the file exists, or changed meanwhile`,
 		SilenceUsage:  true,
 		SilenceErrors: true,

@@ -52,10 +52,29 @@ func (p *program) mountCommand() *cobra.Command {
 		Short: "Mount stores as one directory",
 		Long: `Mount serves the routes at MOUNTPOINT, an empty directory, until it is
 interrupted (Ctrl-C, SIGTERM) or unmounted. It says when the mount is ready and
-what is mounted. At the end it waits until the stores have everything; a second
-signal doesn't wait and says what is pending.
+what is mounted. At the end it waits, for --drain-timeout at most, until the
+stores have everything. A second signal doesn't wait and says what is pending.
+What is not stored then is in the journal in the cache directory: the next mount
+of the same store sends it, and so does agentfs recover.
 
-Without a route for / there is memory at /.`,
+Without a route for / there is memory at /.
+
+Every route takes these options, in its URL or in the file, beside those of its
+backend:
+  read_only=true         take no changes
+  uid, gid, file_mode, dir_mode
+                         of what the store has no attributes for
+and those over an object store such as S3 these, too:
+  durability=writeback   close(2) returns when the change is in the journal on
+                         this machine's disk; the store follows (the default)
+  durability=close       close(2) returns when the store has the file
+  ttl=5s                 how long an answer of the store is believed
+  uploads=64             changes that may be on their way at once, 1 to 1024
+  grace=100ms            how long a change waits for the next one to the same
+                         file before it is sent; nobody who waits waits for it
+  attributes=on          keep modes, owners, times, symbolic links and extended
+                         attributes in records beside the files, or off: not
+fsync(2), agentfs sync and agentfs unmount wait for the store in either case.`,
 		Example: `  agentfs mount --route /data=s3://my-bucket/some/prefix ~/mnt
   agentfs mount --route '/data=s3://my-bucket?endpoint=http://127.0.0.1:9000' --background ~/mnt
   agentfs mount --config agentfs.yaml --read-only ~/mnt
@@ -129,7 +148,12 @@ func (p *program) runMount(ctx context.Context, f *mountFlags, mountPoint string
 	if err != nil {
 		log.Warn("saying that the mount is ready failed", "err", err)
 	}
-	return m.serve(sig, p.err)
+	err = m.serve(sig, p.err)
+	if err != nil && (inBackground() || p.log.file != "") {
+		// Nobody sees standard error; the log is where people look.
+		log.Error("the mount has ended", "mountpoint", m.point, "err", err)
+	}
+	return err
 }
 
 // writeReady says that the mount is ready and what is mounted.

@@ -34,8 +34,7 @@ type mountedRoute struct {
 	openRoute
 	files backends.FileSystem // the outermost, as the kernel uses it
 	inner backends.FileSystem // below the read-only wrapper
-	// cached routes have their file depth from the cache.
-	cached bool
+	cache *cache.FS           // what gives the file depth; nil where the store has it by nature
 }
 
 // mounted is a mount of this process.
@@ -85,6 +84,7 @@ func (p *program) mount(ctx context.Context, o mountOptions, log *slog.Logger) (
 		}
 		m.routes = append(m.routes, mr)
 	}
+	m.warnOfLeftWork()
 	if m.files, err = m.compose(); err != nil {
 		return nil, err
 	}
@@ -116,29 +116,40 @@ func (p *program) mount(ctx context.Context, o mountOptions, log *slog.Logger) (
 func (m *mounted) mountRoute(ctx context.Context, r openRoute) (mountedRoute, error) {
 	mr := mountedRoute{openRoute: r, files: backends.FilesOf(r.store)}
 	if mr.files == nil {
-		fsys, err := cache.New(ctx, r.store, cache.Config{
-			Dir:        m.cacheDir,
-			Identity:   r.identity,
-			MountPoint: m.point,
-			TTL:        r.ttl,
-			UID:        r.uid,
-			GID:        r.gid,
-			FileMode:   r.fileMode,
-			DirMode:    r.dirMode,
-			Durability: r.durability,
-			Budget:     m.budget,
-			Log:        m.log.With("route", r.path),
-		})
+		c := r.cacheConfig(m.cacheDir, m.point, m.log)
+		c.Budget = m.budget
+		fsys, err := cache.New(ctx, r.store, c)
 		if err != nil {
 			return mr, fmt.Errorf("%s: %w", r.source, err)
 		}
-		mr.files, mr.cached = fsys, true
+		mr.files, mr.cache = fsys, fsys
 	}
 	mr.inner = mr.files
 	if r.readOnly {
 		mr.files = readonly.FileSystem(mr.files)
 	}
 	return mr, nil
+}
+
+// cacheConfig returns how r's store is cached below dir; user is who the room
+// is said to be used by.
+func (r openRoute) cacheConfig(dir, user string, log *slog.Logger) cache.Config {
+	return cache.Config{
+		Dir:          dir,
+		Identity:     r.identity,
+		MountPoint:   user,
+		TTL:          r.ttl,
+		UID:          r.uid,
+		GID:          r.gid,
+		FileMode:     r.fileMode,
+		DirMode:      r.dirMode,
+		Durability:   r.durability,
+		Uploads:      r.uploads,
+		Grace:        r.grace,
+		NoAttributes: r.noAttributes,
+		Origin:       r.origin(),
+		Log:          log.With("route", r.path),
+	}
 }
 
 // compose makes one tree of the routes and the control directory.

@@ -16,12 +16,15 @@ import (
 
 // mountStore is a mounted tree as a store. It is a host directory, except for
 // how a file is replaced: the temporary file is renamed before it is closed.
-// A mount over an object store, which uploads at close and fsync, then sends
-// the content once and under its own name, instead of uploading a temporary
-// object, copying and removing it.
+// A mount over an object store that uploads at close and fsync then sends the
+// content once and under its own name, instead of uploading a temporary object,
+// copying and removing it.
 type mountStore struct {
 	*local.Store
 	root *os.Root
+	// sync makes Put wait until the store has the content, by fsync(2). Without
+	// it a file is as safe as close(2) makes it on that route.
+	sync bool
 }
 
 func newMountStore(dir string) (*mountStore, error) {
@@ -33,7 +36,7 @@ func newMountStore(dir string) (*mountStore, error) {
 	if err != nil {
 		return nil, errors.Join(err, backends.CloseStore(st))
 	}
-	return &mountStore{st, root}, nil
+	return &mountStore{Store: st, root: root}, nil
 }
 
 // Close implements [backends.Closer].
@@ -82,7 +85,7 @@ func (s *mountStore) put(ctx context.Context, name string, body *io.SectionReade
 	if err != nil {
 		return errors.Join(err, f.Close(), s.root.Remove(temp))
 	}
-	return errors.Join(f.Sync(), f.Close())
+	return s.finish(f)
 }
 
 const newFileMode = 0o666
@@ -120,7 +123,16 @@ func (s *mountStore) create(name string, body *io.SectionReader) error {
 	if err := fill(f, body); err != nil {
 		return errors.Join(err, f.Close(), s.root.Remove(name))
 	}
-	return errors.Join(f.Sync(), f.Close())
+	return s.finish(f)
+}
+
+// finish closes a file that was written.
+func (s *mountStore) finish(f *os.File) error {
+	var err error
+	if s.sync {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }
 
 func fill(f *os.File, body *io.SectionReader) error {

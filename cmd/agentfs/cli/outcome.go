@@ -29,9 +29,23 @@ type outcome struct {
 
 // endReport is one line of what the socket says.
 type endReport struct {
-	Done    bool   `json:"done"`
-	Pending int64  `json:"pending"`         // files that are not stored yet, as far as known
-	Error   string `json:"error,omitempty"` // with Done: what could not be stored, and where it is
+	Done bool `json:"done"`
+	// Pending changes of PendingBytes are not stored yet, as far as known;
+	// Stored of StoredBytes are since the end began.
+	Pending      int64 `json:"pending"`
+	PendingBytes int64 `json:"pending_bytes"`
+	Stored       int64 `json:"stored"`
+	StoredBytes  int64 `json:"stored_bytes"`
+	// Rate is in bytes per second, Left how long the rest takes at that; 0 is
+	// not known.
+	Rate int64         `json:"rate,omitempty"`
+	Left time.Duration `json:"left_ns,omitempty"`
+	// Failing changes failed at their last attempt, and the first because of
+	// Problem.
+	Failing int64  `json:"failing,omitempty"`
+	Problem string `json:"problem,omitempty"`
+	// Error says, with Done, what could not be stored and where it is.
+	Error string `json:"error,omitempty"`
 }
 
 func listenOutcome(m *mounted) (*outcome, error) {

@@ -18,7 +18,8 @@ func TestRecoverParts(t *testing.T) {
 	writeFile(t, filepath.Join(room, "kept", "x.json"),
 		`{"file": "/x", "store": "s3://b", "name": "x", "base": "v1", "parts": [[0, 4096], [8192, 8193]], "size": 10000, "error": "down"}`)
 	var out bytes.Buffer
-	if err := (&program{out: &out}).runRecover(dir, false); err != nil {
+	p := &program{out: &out, err: &out, log: logFlags{level: "info", format: "text"}}
+	if err := p.runRecover(t.Context(), &recoverFlags{dir: dir, list: true}); err != nil {
 		t.Fatal(err)
 	}
 	contains(t, out.String(), "belongs to x in s3://b", "derives from version v1", "only the bytes 0-4095, 8192-8192;")

@@ -22,34 +22,52 @@ import (
 // if a route says nothing else.
 const defaultTTL = 5 * time.Second
 
-// generic are the options that every route has, whatever its backend.
+// generic are the options that every route has, whatever its backend. Those of
+// the cache mean nothing to a route that has its file depth by nature.
 type generic struct {
-	readOnly          bool
+	readOnly bool
+	// durability as the route says it; "" leaves it to the cache.
 	durability        string
 	ttl               time.Duration
+	uploads           int           // 0 leaves it to the cache
+	grace             time.Duration // as cache.Config has it: 0 is its default, below 0 is none
+	noAttributes      bool
 	uid, gid          uint32
 	fileMode, dirMode fs.FileMode
 }
 
-// durabilityClose: close(2) returns when the store has the content.
-const durabilityClose = "close"
+// What a route may say about when close(2) returns.
+const (
+	durabilityWriteback = "writeback" // when this machine's disk has the change
+	durabilityClose     = "close"     // when the store has it
+)
 
 func takeGeneric(o *backends.Options) generic {
 	g := generic{
 		readOnly:   o.Bool("read_only", false),
-		durability: o.String("durability", durabilityClose),
+		durability: o.String("durability", ""),
 		ttl:        o.Duration("ttl", defaultTTL),
+		uploads:    int(o.Int("uploads", 0, 1, 1024)),
+		grace:      o.Duration("grace", 0),
 		uid:        uint32(o.Int("uid", int64(os.Geteuid()), 0, 1<<32-2)),
 		gid:        uint32(o.Int("gid", int64(os.Getegid()), 0, 1<<32-2)),
 		fileMode:   unixmode.From(o.Mode("file_mode", 0o644)),
 		dirMode:    unixmode.From(o.Mode("dir_mode", 0o755)),
 	}
-	switch g.durability {
-	case durabilityClose:
-	case "writeback":
-		o.Fail("durability", "writeback is not there yet in this version; write close, with which close() returns when the store has everything")
+	switch {
+	case !slices.Contains(o.Keys(), "durability"):
+	case g.durability != durabilityWriteback && g.durability != durabilityClose:
+		o.Fail("durability", "%q is not a durability; there are writeback and close", g.durability)
+	}
+	if slices.Contains(o.Keys(), "grace") && g.grace == 0 {
+		g.grace = -1
+	}
+	switch v := strings.ToLower(o.String("attributes", "on")); v {
+	case "on", "true", "":
+	case "off", "false":
+		g.noAttributes = true
 	default:
-		o.Fail("durability", "%q is not a durability; there is close", g.durability)
+		o.Fail("attributes", "%q is neither on nor off", v)
 	}
 	for _, m := range []struct {
 		key  string

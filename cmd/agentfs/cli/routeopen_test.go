@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/local"
@@ -28,8 +29,10 @@ func TestRouteOptions(t *testing.T) {
 	p := testProgram()
 	for _, c := range []struct{ name, text, want string }{
 		{"unknown backend", "routes:\n  /: {backend: ftp}\n", `F:2: unknown backend "ftp"; there are lax, local, memory`},
-		{"writeback", "routes:\n  /:\n    backend: memory\n    durability: writeback\n", `F:4: durability: writeback is not there yet in this version; write close, with which close() returns when the store has everything`},
-		{"durability", "routes:\n  /:\n    backend: memory\n    durability: never\n", `F:4: durability: "never" is not a durability; there is close`},
+		{"durability", "routes:\n  /:\n    backend: memory\n    durability: never\n", `F:4: durability: "never" is not a durability; there are writeback and close`},
+		{"uploads", "routes:\n  /:\n    backend: memory\n    uploads: 0\n", `F:4: uploads: "0" is not a whole number from 1 to 1024`},
+		{"grace", "routes:\n  /:\n    backend: memory\n    grace: 100\n", `F:4: grace: "100" is not a length of time (write it as 5s, 100ms or 2m)`},
+		{"attributes", "routes:\n  /:\n    backend: memory\n    attributes: some\n", `F:4: attributes: "some" is neither on nor off`},
 		{"ttl", "routes:\n  /:\n    backend: memory\n    ttl: 5\n", `F:4: ttl: "5" is not a length of time (write it as 5s, 100ms or 2m)`},
 		{"mode", "routes:\n  /:\n    backend: memory\n    file_mode: rw\n", `F:4: file_mode: "rw" is not a mode (write it in octal, as 0644)`},
 		{"set-uid", "routes:\n  /:\n    backend: memory\n    file_mode: 4755\n", `F:4: file_mode: 4755 has more than permission bits`},
@@ -58,6 +61,37 @@ func TestRouteOptions(t *testing.T) {
 				t.Errorf("exit status %d, want %d", exitStatus(err), exitUsage)
 			}
 		})
+	}
+}
+
+// What the options of the cache come to.
+func TestCacheOptions(t *testing.T) {
+	for url, want := range map[string]generic{
+		"memory:":                      {},
+		"memory:?durability=writeback": {durability: durabilityWriteback},
+		"memory:?durability=close":     {durability: durabilityClose},
+		"memory:?uploads=8&grace=2s":   {uploads: 8, grace: 2 * time.Second},
+		"memory:?grace=0s":             {grace: -1},
+		"memory:?attributes=off":       {noAttributes: true},
+		"memory:?attributes=on":        {},
+	} {
+		rc, err := parseRouteURL("/", url, "test", ".")
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := takeGeneric(backends.NewOptions("test", nil, rc.values))
+		got := generic{durability: g.durability, uploads: g.uploads, grace: g.grace, noAttributes: g.noAttributes}
+		if got != want {
+			t.Errorf("%s: %+v, want %+v", url, got, want)
+		}
+	}
+	conf, err := readConfig(writeConfig(t, "routes:\n  /: {backend: memory, attributes: off, uploads: 0x10, durability: writeback}\n"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := backends.NewOptions("test", nil, conf.routes[0].values)
+	if g := takeGeneric(o); !g.noAttributes || g.uploads != 16 || g.durability != durabilityWriteback {
+		t.Errorf("from YAML: %+v", g)
 	}
 }
 

@@ -183,7 +183,7 @@ func (r *routeConfig) String() string {
 	switch r.backend {
 	case "s3":
 		s := "s3://" + v("bucket") + "/" + strings.TrimPrefix(v("prefix"), "/")
-		if e := v("endpoint"); e != "" {
+		if e, _, _ := strings.Cut(v("endpoint"), "?"); e != "" {
 			s += " at " + e
 		}
 		return s

@@ -7,12 +7,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/cache"
 	fusefs "github.com/agentfs/agentfs/fs"
 )
 
@@ -66,8 +67,10 @@ func (m *mounted) serve(sig *signals, tty io.Writer) error {
 	}()
 	err := m.end(tty)
 	report := endReport{Done: true}
-	if err != nil {
-		report.Error = err.Error()
+	if err == nil {
+		m.log.Info("the mount has ended, and everything is stored", "mountpoint", m.point)
+	} else {
+		report.Pending, report.Error = m.work().pending, err.Error()
 	}
 	m.outcome.report(report)
 	m.outcome.close()
@@ -83,21 +86,101 @@ func (m *mounted) end(tty io.Writer) error {
 		defer cancel()
 	}
 	stop := m.showProgress(tty)
+	defer stop()
 	// While the mount is there its own programs see what is pending. What
 	// fails here is tried once more when the file systems are closed.
 	if err := backends.SyncDirAt(ctx, m.files, m.files.Root()); err != nil {
-		m.log.Warn("not everything could be stored yet", "err", err)
+		m.log.Warn("not everything could be stored yet", "err", briefly(err))
 	}
 	m.unmount()
+	bound := fmt.Sprintf("--drain-timeout was %s", m.drainTimeout)
+	if pointless(m.states()) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, lastTry)
+		defer cancel()
+		bound = "to wait longer would not help"
+	}
 	err := m.release(ctx)
-	stop()
-	if err == nil {
+	if ctx.Err() == nil {
+		bound = ""
+	}
+	return m.endError(err, bound)
+}
+
+// lastTry is how long the end of a mount still waits when it has turned out
+// that waiting stores nothing more.
+const lastTry = 10 * time.Second
+
+// endError returns what is to be said of a mount that has ended with err: nil
+// if everything is stored. bound says why the wait for the stores was no
+// longer, if it was cut off.
+func (m *mounted) endError(err error, bound string) error {
+	var left []cache.RoomStatus
+	rooms, roomsErr := cache.Rooms(m.cacheDir)
+	if roomsErr != nil {
+		m.log.Warn("looking for what is not stored failed", "cache_dir", m.cacheDir, "err", roomsErr)
+	}
+	for _, r := range rooms {
+		if r.Pending > 0 && m.serves(r.Identity) {
+			left = append(left, r)
+		}
+	}
+	if err == nil && len(left) == 0 {
 		return nil
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("%w (--drain-timeout was %s)", err, m.drainTimeout)
+	return notStoredError{errors.New(notStored(err, bound, left, m.cacheDir))}
+}
+
+// notStored says what is not stored at the end of a mount, why, where its
+// bytes are and what to do.
+func notStored(err error, bound string, left []cache.RoomStatus, cacheDir string) string {
+	msg := "not everything is stored"
+	if err != nil {
+		msg += ": " + briefly(err)
 	}
-	return notStoredError{fmt.Errorf("not everything is stored: %w; nothing uploads it by itself any more: agentfs recover --cache-dir %s shows what is kept", err, shellQuote(m.cacheDir))}
+	if bound != "" {
+		msg += " (" + bound + ")"
+	}
+	for _, r := range left {
+		msg += fmt.Sprintf("; %s of %s in the journal in %s", count(r.Pending, "change", "changes"), r.Identity, r.Dir)
+	}
+	if len(left) > 0 {
+		return msg + "; " + whoStores(cacheDir)
+	}
+	return msg + "; nothing uploads it by itself any more: agentfs recover --list --cache-dir " + shellQuote(cacheDir) + " shows what is kept"
+}
+
+// whoStores says how what is pending in a journal comes into its store.
+func whoStores(cacheDir string) string {
+	return "the next mount of the same store, or agentfs recover --cache-dir " + shellQuote(cacheDir) + ", stores the rest"
+}
+
+// serves reports whether one of the mount's routes is cached under this
+// identity.
+func (m *mounted) serves(identity string) bool {
+	for _, r := range m.routes {
+		if r.cache != nil && r.cache.Identity() == identity {
+			return true
+		}
+	}
+	return false
+}
+
+// maxBrief is how many errors of many a message shows.
+const maxBrief = 5
+
+// briefly returns err on one line, cut where it is many.
+func briefly(err error) string {
+	var lines []string
+	for line := range strings.Lines(err.Error()) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) > maxBrief {
+		lines = append(lines[:maxBrief:maxBrief], fmt.Sprintf("and %d more", len(lines)-maxBrief))
+	}
+	return strings.Join(lines, "; ")
 }
 
 // unmount takes the mount away. If programs still use it, it says which and
@@ -113,72 +196,56 @@ func (m *mounted) unmount() {
 	}
 }
 
-// abandon ends the process at once and says what is not stored.
+// abandon ends the process at once and says what is not stored. The journal
+// has it all by then, so nothing is written down here.
 func (m *mounted) abandon(tty io.Writer) {
-	pending := m.pending()
+	states := m.states()
+	w := workOf(states)
 	m.unmount()
 	status := exitFailed
 	msg := "nothing known is waiting to be stored"
-	if pending > 0 {
+	if w.pending > 0 {
 		status = exitNotStored
-		// The next mount of the store empties the content directory.
-		msg = fmt.Sprintf("%s not stored; what was written lies in %s until the same store is mounted again",
-			count(pending, "file is", "files are"), filepath.Join(m.cacheDir, "rooms", "*", "content"))
+		msg = fmt.Sprintf("not stored, but in the journal: %s (%s)", count(w.pending, "change", "changes"), bytesOf(w.bytes))
+		for _, s := range states {
+			if s.PendingCount > 0 {
+				msg += fmt.Sprintf("; %d of %s in %s", s.PendingCount, s.Store, s.Room)
+			}
+		}
+		msg += "; " + whoStores(m.cacheDir)
 	}
 	msg = "ended at once by a second signal: " + msg
-	m.log.Error(msg, "mountpoint", m.point, "pending", pending)
+	m.log.Error(msg, "mountpoint", m.point, "pending", w.pending)
 	fmt.Fprintf(tty, "agentfs: %s\n", msg)
-	m.outcome.report(endReport{Done: true, Pending: pending, Error: msg})
+	m.outcome.report(endReport{Done: true, Pending: w.pending, PendingBytes: w.bytes, Error: msg})
 	os.Exit(status)
 }
 
-// showProgress tells those who wait for the end how much is pending, until
-// the returned function is called.
+// showProgress tells those who wait for the end how it goes, until the
+// returned function is called: the terminal or else the log, and whoever
+// listens at the socket.
 func (m *mounted) showProgress(tty io.Writer) (stop func()) {
-	quit, stopped := make(chan struct{}), make(chan struct{})
-	show := isTerminal(tty)
-	go func() {
-		defer close(stopped)
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		for {
-			select {
-			case <-quit:
-				return
-			case <-tick.C:
-				n := m.pending()
-				m.outcome.report(endReport{Pending: n})
-				if show {
-					fmt.Fprintf(tty, "\rwaiting for the stores: %s pending (Ctrl-C again ends at once) ", count(n, "file", "files"))
-				}
-			}
-		}
-	}()
+	d := newDisplay(tty, " (Ctrl-C again ends at once)")
+	d.plain = func(r endReport) { m.log.Info(r.String(), "mountpoint", m.point) }
+	end := watch(func() (work, bool) { return m.work(), true }, func(r endReport) {
+		m.outcome.report(r)
+		d.show(r)
+	})
 	return func() {
-		close(quit)
-		<-stopped
-		if show {
-			fmt.Fprint(tty, "\r\x1b[K")
+		end()
+		d.clear()
+	}
+}
+
+// states returns the states of all caches.
+func (m *mounted) states() (all []cache.Status) {
+	for _, r := range m.routes {
+		if r.cache != nil {
+			all = append(all, r.cache.State())
 		}
 	}
+	return all
 }
 
-// pending returns how many files are not stored yet, as far as the file
-// systems say.
-func (m *mounted) pending() (n int64) {
-	for _, r := range m.routes {
-		_, waiting, _ := r.cacheStatus()
-		n += waiting
-	}
-	return n
-}
-
-// isTerminal reports whether w is a terminal.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
-}
+// work returns what is not stored yet.
+func (m *mounted) work() work { return workOf(m.states()) }

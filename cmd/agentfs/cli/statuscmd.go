@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -17,9 +18,12 @@ func (p *program) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status MOUNTPOINT | status --cache-dir DIR",
 		Short: "Show what is mounted and what is not stored yet",
-		Long: `Status shows the routes of a mount, what waits to be stored and conflicts. With
---cache-dir it shows what the cache directory holds and who uses it, also when
-nothing is mounted.`,
+		Long: `Status shows the routes of a mount, what waits to be stored, what can't be
+stored and why, and conflicts. The same, in full, is in the mount's control
+directory: .agentfs/status (JSON, as --json prints it), routes, pending, errors,
+conflicts, and stats for Prometheus. With --cache-dir it shows what the cache
+directory holds for every store, what of it is not stored and who uses it, also
+when nothing is mounted.`,
 		Example: `  agentfs status ~/mnt
   agentfs status --json ~/mnt | jq .pending
   agentfs status --cache-dir ~/.cache/agentfs`,
@@ -51,22 +55,67 @@ func (p *program) mountStatus(arg string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
+	// Not to be found is not to be reported; the mount itself is what was asked.
+	st.Left, _ = leftRooms(st.CacheDir)
 	if asJSON {
 		return p.printJSON(st)
 	}
-	fmt.Fprintf(p.out, "%s: mounted for %s by process %d (agentfs %s)\n\n", st.MountPoint,
+	writeStatus(p.out, st, shellQuote(point))
+	return nil
+}
+
+// maxListed is how many things of a kind status lists; the control directory
+// has them all.
+const maxListed = 5
+
+// writeStatus prints a mount's status for people; point is quoted.
+func writeStatus(w io.Writer, st mountStatus, point string) {
+	fmt.Fprintf(w, "%s: mounted for %s by process %d (agentfs %s)\n\n", st.MountPoint,
 		time.Since(st.Started).Round(time.Second), st.PID, st.Version)
-	writeRoutes(p.out, st)
-	switch st.Pending {
-	case 0:
-		fmt.Fprintln(p.out, "\nNothing waits to be stored.")
-	default:
-		fmt.Fprintf(p.out, "\n%s to be stored; agentfs sync %s waits for that.\n", count(st.Pending, "file waits", "files wait"), shellQuote(point))
+	writeRoutes(w, st)
+	if st.Pending == 0 {
+		fmt.Fprintln(w, "\nNothing waits to be stored.")
+	} else {
+		fmt.Fprintf(w, "\n%s (%s) to be stored; agentfs sync %s waits for that:\n",
+			count(st.Pending, "change waits", "changes wait"), bytesOf(st.PendingBytes), point)
+		pendingTable(w, st, maxListed)
+	}
+	if st.Errors > 0 {
+		fmt.Fprintf(w, "\n%s not be stored so far and tried again:\n", count(st.Errors, "change could", "changes could"))
+		n := 0
+		for _, r := range st.Routes {
+			for _, x := range errorsOf(r) {
+				if n++; n <= maxListed {
+					writeProblem(w, st, r, x)
+				}
+			}
+		}
+		if n > maxListed {
+			fmt.Fprintf(w, "... and %d more (cat %s/.agentfs/errors)\n", n-maxListed, point)
+		}
+	}
+	for _, r := range st.Routes {
+		if r.Cache != nil && r.Cache.Damage != "" {
+			fmt.Fprintf(w, "\n%s: the journal was damaged: %s\n", r.Path, printable(r.Cache.Damage))
+		}
 	}
 	if st.Conflicts > 0 {
-		fmt.Fprintf(p.out, "%s: look for NAME.conflict-HOST-TIME beside the files.\n", count(st.Conflicts, "conflict", "conflicts"))
+		fmt.Fprintf(w, "\n%s; both contents are kept, read both and remove one:\n", count(st.Conflicts, "conflict", "conflicts"))
+		conflictTable(w, st)
 	}
-	return nil
+	if len(st.Left) > 0 {
+		fmt.Fprintf(w, "\nLeft by mounts that have ended; agentfs recover --cache-dir %s stores it:\n", shellQuote(st.CacheDir))
+		for _, r := range st.Left {
+			fmt.Fprintf(w, "  %s: %s\n", r.Identity, pendingIn(r))
+		}
+	}
+}
+
+func errorsOf(r routeStatus) []cache.Problem {
+	if r.Cache == nil {
+		return nil
+	}
+	return r.Cache.Errors
 }
 
 // count returns n and the word for so many.
@@ -100,8 +149,15 @@ func (p *program) cacheStatus(dir string, asJSON bool) error {
 			who = fmt.Sprintf("in use by process %d at %s since %s", r.Holder.PID, r.Holder.MountPoint, r.Holder.Since.Format(time.DateTime))
 		}
 		fmt.Fprintf(p.out, "%s\n  %s; in %s\n", r.Identity, who, r.Dir)
+		switch {
+		case r.Pending == 0:
+		case r.Holder != nil, r.Pending < 0:
+			fmt.Fprintf(p.out, "  %s\n", pendingIn(r))
+		default:
+			fmt.Fprintf(p.out, "  %s; %s\n", pendingIn(r), whoStores(dir))
+		}
 		if len(r.Kept) > 0 {
-			fmt.Fprintf(p.out, "  %s could not be stored (agentfs recover --cache-dir %s shows what)\n", count(int64(len(r.Kept)), "file", "files"), shellQuote(dir))
+			fmt.Fprintf(p.out, "  %s could not be stored, kept here (agentfs recover --list --cache-dir %s shows what)\n", count(int64(len(r.Kept)), "file", "files"), shellQuote(dir))
 		}
 	}
 	return nil

@@ -50,8 +50,13 @@ func (p *program) unmountCommand() *cobra.Command {
 		Aliases: []string{"umount"},
 		Short:   "Wait until everything is stored, and unmount",
 		Long: `Unmount asks the mount's process to end: it waits until the stores have
-everything, unmounts and exits. The exit status is 0 only if everything is
-stored. A mount that a dead process left behind is cleared.`,
+everything, shows how that goes, unmounts and exits. The exit status is 0 only
+if everything is stored; otherwise the message says what is not and where its
+bytes are. A mount that a dead process left behind is cleared.
+
+umount(8) and fusermount3 -u take the mount away at once and don't wait: the
+mount's process then stores the rest in the background, and its exit status and
+log say how that went.`,
 		Example: `  agentfs unmount ~/mnt`,
 		Args:    args(1, 1), ValidArgsFunction: completeDir,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -108,20 +113,14 @@ func (p *program) runUnmount(ctx context.Context, arg string, timeout time.Durat
 
 // awaitEnd waits until the mount's process has ended and returns how it went.
 func (p *program) awaitEnd(ctx context.Context, st mountStatus, watch net.Conn) error {
-	tty := isTerminal(p.err)
+	d := newDisplay(p.err, "")
 	how := endReport{}
 	err := errNoOutcome
 	if watch != nil {
 		stop := context.AfterFunc(ctx, func() { watch.Close() })
-		how, err = follow(watch, func(r endReport) {
-			if tty {
-				fmt.Fprintf(p.err, "\rwaiting for the stores: %s pending ", count(r.Pending, "file", "files"))
-			}
-		})
+		how, err = follow(watch, d.show)
 		stop()
-		if tty {
-			fmt.Fprint(p.err, "\r\x1b[K")
-		}
+		d.clear()
 	}
 	for isRunning(st.PID, st.StartTicks) {
 		select {
