@@ -143,8 +143,10 @@ func (c *FS) follow(s *sending, now *stored) error {
 		}
 		return all
 	}
-	content.ext, s.seal.ext = moved(content.ext), moved(s.seal.ext)
-	content.twin, s.seal.twin = nil, nil
+	content.ext, content.twin = moved(content.ext), nil
+	for _, t := range content.seals {
+		t.ext, t.twin = moved(t.ext), nil
+	}
 	content.mu.Unlock()
 	f.mu.Unlock()
 	s.prior, s.cond = now, backends.If{Match: now.version}
@@ -259,6 +261,20 @@ func (c *FS) makeParts(ctx context.Context, s *sending, u backends.Upload, parts
 	}
 	err := g.Wait()
 	return done, sent.Load(), err
+}
+
+// replacing waits, once s has been found to be gone, for the end of an attempt
+// of our own that may have replaced it: the contents refer to the new object
+// then.
+func (c *FS) replacing(s *stored) {
+	for end := time.Now().Add(storeTimeout); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		c.ns.Lock()
+		busy := c.active[s.key] != nil
+		c.ns.Unlock()
+		if !busy {
+			return
+		}
+	}
 }
 
 // whyNotCopied tells, after a copy has found that something is not there,

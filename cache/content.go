@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/agentfs/agentfs/backends"
@@ -232,18 +233,18 @@ func (c *content) seek(off int64, hole bool) (int64, error) {
 func (c *content) settle(now *stored, s *seal, clean bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var x extents
-	for _, e := range c.ext {
-		if e.src != nil {
-			if was, ok := s.ext.at(e.off, e.end); ok && was.end == e.end && was.src == e.src && was.at == e.at {
-				e.src, e.at = now, e.off
-			}
+	c.ext = c.ext.settled(now, s.ext)
+	c.twin = c.twin.shared(now, s.same, c.length)
+	later := false
+	for _, t := range c.seals {
+		if t == s {
+			later = true
+			continue
 		}
-		x = x.set(e)
-	}
-	c.ext = x
-	for _, e := range s.same {
-		c.twin = c.twin.set(extent{off: e.off, end: e.end, src: now, at: e.off})
+		t.ext = t.ext.settled(now, s.ext)
+		if later {
+			t.twin = t.twin.shared(now, s.same, t.length)
+		}
 	}
 	c.dirty = c.dirty && !clean
 	if clean {
@@ -251,27 +252,64 @@ func (c *content) settle(now *stored, s *seal, clean bool) {
 	}
 }
 
+// settled returns x with now in the place of what was as it is in the map of
+// what now has become.
+func (x extents) settled(now *stored, of extents) (all extents) {
+	for _, e := range x {
+		if e.src != nil {
+			if was, ok := of.at(e.off, e.end); ok && was.end == e.end && was.src == e.src && was.at == e.at {
+				e.src, e.at = now, e.off
+			}
+		}
+		all = all.set(e)
+	}
+	return all
+}
+
+// shared returns x with now in the ranges of same, up to limit.
+func (x extents) shared(now *stored, same extents, limit int64) extents {
+	x = cloneExtents(x)
+	for _, e := range same {
+		x = x.set(extent{off: e.off, end: min(e.end, limit), src: now, at: e.off})
+	}
+	return x
+}
+
+// rebased returns x with now in the place of old.
+func (x extents) rebased(old, now *stored) extents {
+	x = cloneExtents(x)
+	for i := range x {
+		if x[i].src == old {
+			x[i].src = now
+		}
+	}
+	return x
+}
+
 // rebase makes what refers to old refer to now, a copy of it.
 func (c *content) rebase(old, now *stored) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for i := range c.ext {
-		if c.ext[i].src == old {
-			c.ext[i].src = now
-		}
-	}
-	for i := range c.twin {
-		if c.twin[i].src == old {
-			c.twin[i].src = now
-		}
+	c.ext, c.twin = c.ext.rebased(old, now), c.twin.rebased(old, now)
+	for _, s := range c.seals {
+		s.ext, s.twin = s.ext.rebased(old, now), s.twin.rebased(old, now)
 	}
 }
 
-// sources returns the objects that bytes of c are in.
+// sources returns the objects that bytes of c are in, or of what is to be sent
+// of it.
 func (c *content) sources() []*stored {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.ext.sources()
+	all := c.ext.sources()
+	for _, s := range c.seals {
+		for _, src := range s.ext.sources() {
+			if !slices.Contains(all, src) {
+				all = append(all, src)
+			}
+		}
+	}
+	return all
 }
 
 // fetchAll makes everything local.

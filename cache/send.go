@@ -301,6 +301,7 @@ func (c *FS) concludeWell(b *batch, s *sending, e backends.Entry) outcome {
 	if !named || at != s.key {
 		c.addGhosts(b, &ghost{key: s.key, st: now})
 	}
+	s.seal.release() // it holds nothing any more
 	f.rehold()
 	c.q.kick()
 	if !named {
