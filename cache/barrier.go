@@ -22,6 +22,7 @@ func (c *FS) syncFile(ctx context.Context, f *file) error {
 	f.sealLocked()
 	target := f.change
 	f.mu.Unlock()
+	defer c.flushLate() // what is known to be stored is not to be sent again
 	return c.q.await(ctx, j, func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -133,6 +134,8 @@ func (c *FS) Close(ctx context.Context) error {
 	err := c.drain(ctx)
 	c.q.stop()
 	c.flushed.Wait()
+	c.lateTimer.Stop()
+	c.flushLate()
 	left := int64(c.q.len())
 	if left > 0 {
 		err = &NotStoredError{Room: c.room.dir, Store: c.ids, Count: left, Err: err}

@@ -86,6 +86,9 @@ type FS struct {
 	limbo  map[*tree.Node]struct{} // directories; see place
 	making map[string]int          // keys whose directory is being made
 	active map[string]*sending     // attempts under way, by key
+	late   journal.Batch           // see commitLate
+	// lateTimer calls flushLate.
+	lateTimer *time.Timer
 
 	mu         sync.Mutex
 	conflicts  []Conflict
@@ -174,6 +177,7 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 		ghosts: map[string]*ghost{}, limbo: map[*tree.Node]struct{}{}, making: map[string]int{}, active: map[string]*sending{}, complained: map[string]time.Time{},
 	}
 	c.q = newQueue(c, cfg.Grace, cfg.Uploads)
+	c.lateTimer = time.AfterFunc(time.Hour, c.flushLate)
 	c.tree = tree.New(c.rootAttr(), &dir{})
 	r.evict = c.evict
 	cfg.Budget.join(r)
@@ -229,7 +233,10 @@ func (c *FS) flush() {
 		}
 		var b batch
 		b.Put("synced", mustJSON(now.UnixNano()))
+		c.ns.Lock()
 		c.commitLate(&b)
+		c.ns.Unlock()
+		c.flushLate()
 		if err := c.journal.Sync(); err != nil {
 			c.log.Warn("the journal could not be made safe from a power loss", "err", err)
 		}

@@ -90,6 +90,7 @@ func (c *FS) create(ctx context.Context, p *tree.Node, name string, a backends.C
 	f := &file{fs: c, change: 1}
 	n := c.tree.NewNode(a, f)
 	f.node = n
+	f.c = newContent(c, n.ID(), nil) // its local file is recorded with the name, so that writes need not be
 	c.await(f)
 	if err := c.make(p, name, n); err != nil {
 		c.q.drop(f.job)

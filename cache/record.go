@@ -153,18 +153,33 @@ type batch struct {
 	undo []func() // takes back what is remembered of the batch if it fails
 }
 
-// commit puts a batch down. What is not in the journal has not happened, so
-// its error is that of the operation.
+// commit puts a batch down, after what waits in c.late. What is not in the
+// journal has not happened, so its error is that of the operation. c.ns is
+// held.
 func (c *FS) commit(b *batch) error {
 	if b.Len() == 0 {
 		return nil
 	}
-	err := c.journal.Commit(&b.Batch)
+	if c.late.Len() > 0 {
+		c.late.Append(&b.Batch)
+		err := c.commitNow(&c.late, b.undo)
+		if err == nil {
+			c.late.Reset()
+		} else {
+			c.late.Truncate(c.late.Len() - b.Len())
+		}
+		return err
+	}
+	return c.commitNow(&b.Batch, b.undo)
+}
+
+func (c *FS) commitNow(b *journal.Batch, undo []func()) error {
+	err := c.journal.Commit(b)
 	if err != nil && errors.Is(err, unix.ENOSPC) && c.room.giveUpReserve() {
-		err = c.journal.Commit(&b.Batch)
+		err = c.journal.Commit(b)
 	}
 	if err != nil {
-		for _, f := range b.undo {
+		for _, f := range undo {
 			f()
 		}
 		return diskError(fmt.Errorf("journal: %w", err))
@@ -172,13 +187,41 @@ func (c *FS) commit(b *batch) error {
 	return nil
 }
 
-// commitLate is commit for what has happened anyway, in the store: without it
-// the journal only knows of more work than there is.
+// commitLate is commit for what has happened anyway, in the store: it goes with
+// the next commit, or shortly. Until then the journal only knows of more work
+// than there is, and it would be found done. c.ns is held.
 func (c *FS) commitLate(b *batch) {
-	if err := c.commit(b); err != nil {
-		c.log.Warn("the journal could not be brought up to date; what it still has is looked at again later", "err", err)
+	if b.Len() == 0 {
+		return
 	}
+	if c.late.Len() == 0 {
+		c.lateTimer.Reset(lateCommit)
+	}
+	c.late.Append(&b.Batch)
 }
+
+// lateCommit is how long what can wait does.
+const lateCommit = 50 * time.Millisecond
+
+// flushLate commits what waits.
+func (c *FS) flushLate() {
+	c.ns.Lock()
+	defer c.ns.Unlock()
+	if c.late.Len() == 0 {
+		return
+	}
+	if err := c.commitNow(&c.late, nil); err != nil {
+		c.log.Warn("the journal could not be brought up to date; what it still has is looked at again later", "err", err)
+		if c.late.Len() < maxLate {
+			c.lateTimer.Reset(time.Second)
+			return
+		}
+	}
+	c.late.Reset()
+}
+
+// maxLate bounds what waits while the disk is full.
+const maxLate = 10000
 
 // record puts n, and the directories on the way to it, into b. With at not
 // nil it is recorded as the child called name of at, where it is going to be.
@@ -300,7 +343,7 @@ func (c *content) journalRow(r row) error {
 		c.rows++
 		b.Put(mapKey(c.id)+"/"+strconv.FormatInt(int64(c.rows)+1<<40, 16), mustJSON(r))
 	}
-	return c.fs.commit(&b)
+	return c.fs.commitNow(&b.Batch, nil)
 }
 
 // inJournal reports whether nothing about the content is still to be recorded.
