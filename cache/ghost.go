@@ -294,7 +294,7 @@ func (c *FS) fetchHeld(ctx context.Context, f *file) error {
 			}
 			f.base = nil
 			content.mu.Lock()
-			content.dirty = true
+			content.differs()
 			content.mu.Unlock()
 		}
 		f.mu.Unlock()
