@@ -365,6 +365,9 @@ func (c *FS) settleMaybe(ctx context.Context, g *ghost) (s *stored, ours bool, e
 	if g.maybe.Op != "" && e.Operation == g.maybe.Op {
 		return found, true, nil
 	}
+	if e.Operation == "" && e.Size == 0 && g.maybe.Size == 0 {
+		return found, true, nil
+	}
 	if e.Operation == "" && e.Size == g.maybe.Size && g.maybe.Layer != "" {
 		same, err := c.sameAsLayer(ctx, found, g.maybe.Layer)
 		return found, same, err
