@@ -32,9 +32,9 @@ type content struct {
 	edge     int64 // the end of the last fetch
 	window   int64 // how much is fetched at once for it
 	freed    bool
-	dirty    bool // not the stored version any more
+	dirty    bool   // not the stored version any more
 	gen      uint64 // counts changes, for seals to know what they have seen
-	pinned   int  // somebody needs all of it here: nothing is recycled
+	pinned   int    // somebody needs all of it here: nothing is recycled
 	kept     journaled
 	// recorded says that kept is true of the journal already: whoever records
 	// something sets kept first, and the writers that go by it must not be told

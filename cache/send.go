@@ -216,7 +216,7 @@ func (c *FS) concludeFile(ctx context.Context, s *sending, e backends.Entry, err
 	// matter.
 	if g := c.ghosts[s.key]; g != nil && g.maybe != nil && g.maybe.running == s {
 		g.maybe.running = nil
-		if refused(err) {
+		if refused(err) && len(s.earlier) == 0 {
 			g.maybe = nil
 			if g.st == nil {
 				c.lay(&b, s.key)
