@@ -151,7 +151,9 @@ func (f *file) truncate(size int64) error {
 	if err == nil {
 		err = f.touched()
 	}
-	after()
+	if err == nil {
+		after() // else the journal still names what it would remove
+	}
 	return err
 }
 

@@ -12,6 +12,7 @@ import (
 type seal struct {
 	c      *content
 	change uint64 // of the file
+	gen    uint64 // of the content
 	ext    extents
 	length int64
 	layer  *layer // that the local extents are in; nil if there are none
@@ -26,7 +27,7 @@ func cloneExtents(x extents) extents { return slices.Clone(x) }
 func (c *content) seal(change uint64) *seal {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := &seal{c: c, change: change, ext: cloneExtents(c.ext), length: c.length, layer: c.layer}
+	s := &seal{c: c, change: change, gen: c.gen, ext: cloneExtents(c.ext), length: c.length, layer: c.layer}
 	if s.layer != nil {
 		s.layer.refs++
 		s.layer.users++
