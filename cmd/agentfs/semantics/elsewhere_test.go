@@ -18,6 +18,7 @@ func TestObjectsAppearWithinTheTTL(t *testing.T) {
 	t.Parallel()
 	p := onS3(t)
 	write(t, p.path("changed"), "old")
+	p.sync()
 	holds(t, p.path("changed"), "old")
 	if !gone(p.path("new")) || !gone(p.path("dir/new")) {
 		t.Fatal("there already")
@@ -129,6 +130,7 @@ func TestConflictKeepsBoth(t *testing.T) {
 			flags := os.O_WRONLY | os.O_CREATE
 			if c.before != "" {
 				write(t, p.path("f"), c.before)
+				p.sync()
 				flags = os.O_WRONLY | os.O_TRUNC
 			}
 			conflicts := p.tree.status(t).Conflicts

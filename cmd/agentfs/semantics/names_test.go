@@ -248,11 +248,15 @@ func TestRemoveTree(t *testing.T) {
 			write(t, p.path(fmt.Sprintf("top/d%d/e/f%d", i%7, i)), "x")
 		}
 		mkdir(t, p.path("top/empty"))
+		if p.s3 {
+			p.sync()
+		}
 		run(t, p.dir, "rm", "-r", "top")
 		if !gone(p.path("top")) {
 			t.Error("top is still there")
 		}
 		if p.s3 {
+			p.sync()
 			for _, k := range p.tree.server.Keys(t) {
 				if strings.HasPrefix(k, p.key+"top") {
 					t.Errorf("the bucket still has %s", k)

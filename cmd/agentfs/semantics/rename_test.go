@@ -110,6 +110,9 @@ func TestRenameDirectory(t *testing.T) {
 		}
 		mkdir(t, p.path("old/empty"))
 		mkdir(t, p.path("new"))
+		if p.s3 {
+			p.sync()
+		}
 		ok(t, "rename", syscall.Rename(p.path("old"), p.path("new")))
 		if !gone(p.path("old")) {
 			t.Error("the old name is still there")
@@ -119,11 +122,12 @@ func TestRenameDirectory(t *testing.T) {
 		}
 		for name, content := range want {
 			holds(t, p.path("new/"+name), content)
-			if p.s3 {
-				p.holdsObject("new/"+name, content)
-			}
 		}
 		if p.s3 {
+			p.sync()
+			for name, content := range want {
+				p.holdsObjectNow("new/"+name, content)
+			}
 			for _, k := range p.tree.server.Keys(t) {
 				if strings.HasPrefix(k, p.key+"old") {
 					t.Errorf("the bucket still has %s", k)
