@@ -65,7 +65,9 @@ func TestKilledMountLosesNothingAcknowledged(t *testing.T) {
 	write(t, m.path("appended"), "one, ")
 	mkdir(t, m.path("doomed"))
 	m.sync()
-	names(t, m.dir)
+	for _, d := range []string{"", "dir", "dir/sub", "doomed"} {
+		names(t, m.path(d))
+	}
 	s.kill()
 
 	for i := range 20 {
