@@ -46,6 +46,9 @@ type Config struct {
 	// Grace is how long a change waits for the next one before it is sent; 0
 	// is the default of 100 ms, below 0 is none.
 	Grace time.Duration
+	// ReadOnly says that the store takes no changes: what an earlier mount left in
+	// the journal is shown and stays there, and nothing waits for it.
+	ReadOnly bool
 	// NoAttributes switches attribute records off.
 	NoAttributes bool
 	// Origin says how the store can be opened again, without secrets; it is
@@ -185,8 +188,10 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 		r.close()
 		return nil, errors.Join(err, j.Close())
 	}
-	c.q.start(c.runJob)
-	c.flushed.Go(c.flush)
+	if !cfg.ReadOnly {
+		c.q.start(c.runJob)
+		c.flushed.Go(c.flush)
+	}
 	if kept, _ := filepath.Glob(filepath.Join(r.dir, "kept", "*.json")); len(kept) > 0 {
 		c.log.Warn("an earlier mount kept files that it could not upload", "files", len(kept), "directory", filepath.Join(r.dir, "kept"))
 	}
