@@ -100,6 +100,10 @@ type FS struct {
 	idle       list.List // of *file, with local bytes and not open, least recently used first
 
 	flushed sync.WaitGroup
+
+	begun    []uploadRecord // uploads that an earlier process began
+	noParts  atomic.Bool    // the store can't make files of parts, or not with our conditions
+	noCopies atomic.Bool    // it can't copy parts
 }
 
 // counters are what [Stats] shows.
@@ -191,6 +195,7 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 	if !cfg.ReadOnly {
 		c.q.start(c.runJob)
 		c.flushed.Go(c.flush)
+		c.abortLeft()
 	}
 	if kept, _ := filepath.Glob(filepath.Join(r.dir, "kept", "*.json")); len(kept) > 0 {
 		c.log.Warn("an earlier mount kept files that it could not upload", "files", len(kept), "directory", filepath.Join(r.dir, "kept"))

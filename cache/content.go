@@ -25,7 +25,8 @@ type content struct {
 	users    int    // handles, uploads and fetches
 	length   int64
 	ext      extents
-	charged  int64 // local bytes counted in the room
+	twin     extents // what objects have of it, too, wherever its bytes are
+	charged  int64   // local bytes counted in the room
 	seals    []*seal
 	inflight []*fetching
 	next     int64 // where a sequential reader would read next
@@ -257,6 +258,9 @@ func (c *content) settle(now *stored, s *seal, clean bool) {
 		x = x.set(e)
 	}
 	c.ext = x
+	for _, e := range s.same {
+		c.twin = c.twin.set(extent{off: e.off, end: e.end, src: now, at: e.off})
+	}
 	// Who has changed it since may not have said so yet (file.touched).
 	if clean && c.gen == s.gen {
 		c.dirty = false
@@ -273,6 +277,11 @@ func (c *content) rebase(old, now *stored) {
 	for i := range c.ext {
 		if c.ext[i].src == old {
 			c.ext[i].src = now
+		}
+	}
+	for i := range c.twin {
+		if c.twin[i].src == old {
+			c.twin[i].src = now
 		}
 	}
 }
@@ -320,6 +329,7 @@ func (c *content) evictClean(base *stored) (freed int64, again bool) {
 		c.layer = nil
 	}
 	freed = c.charged
+	c.twin = nil
 	c.ext = whole(base) // a clean content is the object, holes and all
 	c.recount()
 	return freed, false
@@ -354,7 +364,7 @@ func (c *content) free() {
 		c.layer.drop()
 		c.layer = nil
 	}
-	c.ext, c.length = nil, 0
+	c.ext, c.twin, c.length = nil, nil, 0
 	c.recount()
 }
 

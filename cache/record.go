@@ -24,6 +24,7 @@ import (
 //	n/ID       a node that differs from the store, or the way to one (nodeRecord)
 //	x/ID       the map of a content that is not just its local file (mapRecord)
 //	x/ID/SEQ   a change of that map since (row)
+//	u/ID       an upload under way (uploadRecord), for whoever has to abort it
 //	g/KEY      a ghost (ghostRecord)
 //	c/TIME     a conflict (Conflict), for people
 //	synced     when everything in the room was last made safe from a power loss

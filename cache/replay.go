@@ -121,6 +121,12 @@ func (r *replaying) read(key string, value []byte, ghosts map[string]ghostRecord
 			return err
 		}
 		ghosts[rest] = g
+	case "u":
+		var u uploadRecord
+		if err := json.Unmarshal(value, &u); err != nil {
+			return err
+		}
+		r.c.begun = append(r.c.begun, u)
 	case "c":
 		var x Conflict
 		if err := json.Unmarshal(value, &x); err != nil {
