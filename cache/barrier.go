@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/agentfs/agentfs/backends"
@@ -57,7 +58,10 @@ func (c *FS) syncBelow(ctx context.Context, top *tree.Node) error {
 	if c.cfg.ReadOnly {
 		return nil
 	}
-	return c.syncJobs(ctx, c.jobsBelow(top))
+	jobs := slices.DeleteFunc(c.jobsBelow(top), func(j *job) bool { return j.kind == jobAttrs })
+	err := c.syncJobs(ctx, jobs)
+	// They name the versions that there are now.
+	return errors.Join(err, c.syncJobs(ctx, c.attrJobsBelow(top)))
 }
 
 func (c *FS) syncJobs(ctx context.Context, jobs []*job) error {
@@ -124,7 +128,7 @@ func (c *FS) nameLocked(j *job) string {
 		return j.g.key
 	case jobFile:
 		n = j.f.node
-	case jobDir:
+	case jobDir, jobAttrs:
 		n = j.d
 	default:
 		return ""

@@ -215,6 +215,13 @@ func (c *FS) runJob(ctx context.Context, j *job) outcome {
 			c.complain(c.nameOf(j), "making a directory", o.err)
 		}
 		return o
+	case jobAttrs:
+		o := c.runAttrs(ctx, j)
+		if o.err != nil {
+			c.stats.failures.Add(1)
+			c.complain(c.nameOf(j), "saving attributes", o.err)
+		}
+		return o
 	}
 	return c.runSweep(ctx, j)
 }

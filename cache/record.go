@@ -77,6 +77,14 @@ type nodeRecord struct {
 	// does.
 	Pending bool `json:"pending,omitempty"`
 
+	// Attrs: the records lack something of its attributes. MtimeSet, AtimeSet
+	// and ModeSet say which were set by somebody.
+	Attrs    bool            `json:"attrs,omitempty"`
+	MtimeSet bool            `json:"mts,omitempty"`
+	AtimeSet bool            `json:"ats,omitempty"`
+	ModeSet  bool            `json:"ms,omitempty"`
+	Xattrs   map[text][]byte `json:"x,omitempty"`
+
 	// Of files.
 	Base    *storedRecord `json:"base,omitempty"`
 	Changed bool          `json:"changed,omitempty"` // the store lacks the content
@@ -248,7 +256,7 @@ const maxLate = 10000
 func (c *FS) record(b *batch, n *tree.Node, at *tree.Node, name string) {
 	if at == nil {
 		var ok bool
-		if at, name, ok = c.tree.Where(n); !ok || at == n {
+		if at, name, ok = c.attrPlace(n); !ok {
 			return
 		}
 	}
@@ -258,6 +266,7 @@ func (c *FS) record(b *batch, n *tree.Node, at *tree.Node, name string) {
 		Parent: at.ID(), Name: text(name), Mode: a.Mode, UID: a.UID, GID: a.GID,
 		Atime: a.Atime.UnixNano(), Mtime: a.Mtime.UnixNano(), Ctime: a.Ctime.UnixNano(),
 	}
+	c.recordAttrs(&r, n)
 	switch x := n.Data.(type) {
 	case *dir:
 		r.Pending, r.Local, r.Marker = x.job != nil, x.local, x.marker
