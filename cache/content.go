@@ -34,10 +34,19 @@ type content struct {
 	edge     int64 // the end of the last fetch
 	window   int64 // how much is fetched at once for it
 	freed    bool
-	dirty    bool // not the stored version any more
-	pinned   int  // somebody needs all of it here: nothing is recycled
+	dirty    bool   // not the stored version any more
+	gen      uint64 // counts changes, for seals to know what they have seen
+	pinned   int    // somebody needs all of it here: nothing is recycled
 	kept     journaled
-	rows     int // ranges in the journal beside the map
+	// recorded says that kept is true of the journal already: whoever records
+	// something sets kept first, and the writers that go by it must not be told
+	// that all is well before the commit.
+	recorded bool
+	mapped   bool // the journal may have a map
+	// row is the number of the last range that was journaled, rowMap that of the
+	// last one that is in the map. They only grow, so that writers can add rows
+	// while a map is on its way to the journal.
+	row, rowMap int64
 }
 
 // journaled says how the journal has a content.
@@ -227,6 +236,13 @@ func (c *content) seek(off int64, hole bool) (int64, error) {
 	return 0, backends.ErrNoData
 }
 
+// differs says that the content is about to be another than the stored one.
+// c.mu is held.
+func (c *content) differs() {
+	c.dirty = true
+	c.gen++
+}
+
 // settle says that the store now has, as now, what s sealed, so that nothing
 // has to be fetched from older objects; clean says that nothing has changed
 // since.
@@ -246,9 +262,12 @@ func (c *content) settle(now *stored, s *seal, clean bool) {
 			t.twin = t.twin.shared(now, s.same, t.length)
 		}
 	}
-	c.dirty = c.dirty && !clean
+	// Who has changed it since may not have said so yet (file.touched).
+	if clean && c.gen == s.gen {
+		c.dirty = false
+	}
 	if clean {
-		c.kept, c.rows = notJournaled, 0
+		c.kept = notJournaled
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 type seal struct {
 	c      *content
 	change uint64 // of the file
+	gen    uint64 // of the content
 	ext    extents
 	length int64
 	layer  *layer // that the local extents are in; nil if there are none
@@ -28,7 +29,7 @@ func cloneExtents(x extents) extents { return slices.Clone(x) }
 func (c *content) seal(change uint64) *seal {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := &seal{c: c, change: change, ext: cloneExtents(c.ext), length: c.length, layer: c.layer, twin: cloneExtents(c.twin)}
+	s := &seal{c: c, change: change, gen: c.gen, ext: cloneExtents(c.ext), length: c.length, layer: c.layer, twin: cloneExtents(c.twin)}
 	s.same = extents(nil).local(0, c.length)
 	if s.layer != nil {
 		s.layer.refs++

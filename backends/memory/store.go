@@ -121,7 +121,7 @@ func (s *Store) Stat(_ context.Context, name string) (backends.Entry, error) {
 		return backends.Entry{}, err
 	}
 	e := s.entry(n, name)
-	if _, version, op := s.written(name); version == e.Version {
+	if _, v, op := s.written(name); v == e.Version {
 		e.Operation = op
 	}
 	return e, nil

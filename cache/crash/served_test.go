@@ -73,6 +73,19 @@ func (r *remembering) Put(ctx context.Context, name string, body *io.SectionRead
 	return e, err
 }
 
+// Stat tells the operation, too.
+func (r *remembering) Stat(ctx context.Context, name string) (backends.Entry, error) {
+	e, err := r.Store.Stat(ctx, name)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for op, made := range r.ops {
+		if err == nil && made.Name == name && made.Version == e.Version && e.Version != "" {
+			e.Operation = op
+		}
+	}
+	return e, err
+}
+
 // left returns which of the caller's operations left what is there now.
 func (r *remembering) left(ctx context.Context, name string, opts backends.PutOptions) (there backends.Entry, mine string) {
 	there, err := r.Stat(ctx, name)
