@@ -352,7 +352,10 @@ func (c *FS) beginUpload(ctx context.Context, key string, opts backends.PutOptio
 	}
 	var b batch
 	b.Put("u/"+u.ID(), mustJSON(uploadRecord{Key: text(key), ID: text(u.ID())}))
-	if err := c.commit(&b); err != nil {
+	c.ns.Lock()
+	err = c.commit(&b)
+	c.ns.Unlock()
+	if err != nil {
 		c.abandon(u.ID(), u)
 		return nil, err
 	}
@@ -363,6 +366,8 @@ func (c *FS) beginUpload(ctx context.Context, key string, opts backends.PutOptio
 func (c *FS) forgetUpload(id string) {
 	var b batch
 	b.Delete("u/" + id)
+	c.ns.Lock()
+	defer c.ns.Unlock()
 	c.commitLate(&b)
 }
 
