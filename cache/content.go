@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/agentfs/agentfs/backends"
@@ -247,16 +248,12 @@ func (c *content) differs() {
 func (c *content) settle(now *stored, s *seal, clean bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var x extents
-	for _, e := range c.ext {
-		if e.src != nil {
-			if was, ok := s.ext.at(e.off, e.end); ok && was.end == e.end && was.src == e.src && was.at == e.at {
-				e.src, e.at = now, e.off
-			}
-		}
-		x = x.set(e)
+	// What was sealed since and waits for its turn refers to the same objects.
+	was := s.ext
+	c.ext = c.ext.stored(was, now)
+	for _, other := range c.seals {
+		other.ext = other.ext.stored(was, now)
 	}
-	c.ext = x
 	// Who has changed it since may not have said so yet (file.touched).
 	if clean && c.gen == s.gen {
 		c.dirty = false
@@ -270,18 +267,33 @@ func (c *content) settle(now *stored, s *seal, clean bool) {
 func (c *content) rebase(old, now *stored) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for i := range c.ext {
-		if c.ext[i].src == old {
-			c.ext[i].src = now
+	move := func(x extents) {
+		for i := range x {
+			if x[i].src == old {
+				x[i].src = now
+			}
 		}
+	}
+	move(c.ext)
+	for _, s := range c.seals {
+		move(s.ext)
 	}
 }
 
-// sources returns the objects that bytes of c are in.
+// sources returns the objects that bytes of c are in, or of what waits to be
+// sent of it.
 func (c *content) sources() []*stored {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.ext.sources()
+	all := c.ext.sources()
+	for _, s := range c.seals {
+		for _, o := range s.ext.sources() {
+			if !slices.Contains(all, o) {
+				all = append(all, o)
+			}
+		}
+	}
+	return all
 }
 
 // fetchAll makes everything local.

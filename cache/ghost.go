@@ -57,6 +57,10 @@ func (c *FS) addGhost(b *batch, g *ghost) *ghost {
 	}
 	g.job.g = g
 	c.ghosts[g.id()] = g
+	if old != nil && old.maybe != nil && old.maybe.Layer != "" && (g.maybe == nil || g.maybe.Layer != old.maybe.Layer) {
+		layer := old.maybe.Layer
+		b.done = append(b.done, func() { c.room.removeLayer(layer) })
+	}
 	b.undo = append(b.undo, func() {
 		if c.ghosts[g.id()] != g {
 			return
