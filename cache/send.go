@@ -165,9 +165,7 @@ func (c *FS) tryPlan(f *file, j *job) (s *sending, fetch *file, o outcome) {
 	f.mu.Unlock() // dir.mu comes before it
 
 	s.unmark = c.mark(at)
-	for p, _, ok := c.tree.Where(f.node); ok && p != c.tree.Root(); p, _, ok = c.tree.Where(p) {
-		dirOf(p).maybe = true // from now on the store may have it
-	}
+	c.sendingBelow(f.node)
 	var b batch
 	c.record(&b, f.node, nil, "")
 	if err := c.commit(&b); err != nil {

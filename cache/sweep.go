@@ -120,22 +120,26 @@ func (c *FS) collect() (gs []*ghost, fetch []*file, more bool) {
 	})
 	if i := slices.IndexFunc(gs, func(g *ghost) bool { return g.dir }); i >= 0 {
 		files := gs[:i:i]
-		going := make(map[*ghost]bool, len(files))
-		for _, g := range files {
+		going := make(map[*ghost]bool, len(gs))
+		for _, g := range gs {
 			going[g] = true
 		}
 		left := map[string]*ghost{}
+		stays := func(g *ghost) {
+			for k := path.Dir(g.key); k != "."; k = path.Dir(k) {
+				left[k] = g
+			}
+		}
 		for _, g := range c.ghosts {
-			if !g.dir && !going[g] {
-				for k := path.Dir(g.key); k != "."; k = path.Dir(k) {
-					left[k] = g
-				}
+			if !going[g] {
+				stays(g) // a directory in which one is being made, too
 			}
 		}
 		keep := files
 		for _, g := range gs[i:] {
 			if l := left[g.key]; l != nil {
 				c.q.block(g.job, l.job)
+				stays(g)
 			} else {
 				keep = append(keep, g)
 			}
