@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/agentfs/agentfs/backends"
@@ -13,6 +14,9 @@ import (
 // syncFile returns when the store has f as it is now, under the name that it
 // has now. A file without a name has nowhere to go, and is fine.
 func (c *FS) syncFile(ctx context.Context, f *file) error {
+	if c.cfg.ReadOnly {
+		return nil
+	}
 	f.mu.Lock()
 	j := f.job
 	if j == nil {
@@ -22,6 +26,7 @@ func (c *FS) syncFile(ctx context.Context, f *file) error {
 	f.sealLocked()
 	target := f.change
 	f.mu.Unlock()
+	defer c.flushLate() // what is known to be stored is not to be sent again
 	return c.q.await(ctx, j, func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -50,7 +55,13 @@ func (c *FS) SyncDir(ctx context.Context, n backends.Node) error {
 const maxTold = 8
 
 func (c *FS) syncBelow(ctx context.Context, top *tree.Node) error {
-	return c.syncJobs(ctx, c.jobsBelow(top))
+	if c.cfg.ReadOnly {
+		return nil
+	}
+	jobs := slices.DeleteFunc(c.jobsBelow(top), func(j *job) bool { return j.kind == jobAttrs })
+	err := c.syncJobs(ctx, jobs)
+	// They name the versions that there are now.
+	return errors.Join(err, c.syncJobs(ctx, c.attrJobsBelow(top)))
 }
 
 func (c *FS) syncJobs(ctx context.Context, jobs []*job) error {
@@ -117,7 +128,7 @@ func (c *FS) nameLocked(j *job) string {
 		return j.g.key
 	case jobFile:
 		n = j.f.node
-	case jobDir:
+	case jobDir, jobAttrs:
 		n = j.d
 	default:
 		return ""
@@ -130,14 +141,25 @@ func (c *FS) nameLocked(j *job) string {
 // brought there; what can't be until ctx ends stays in the journal, and the
 // error says what and where.
 func (c *FS) Close(ctx context.Context) error {
-	err := c.drain(ctx)
+	var err error
+	if !c.cfg.ReadOnly {
+		err = c.drain(ctx)
+	}
 	c.q.stop()
 	c.flushed.Wait()
+	c.lateTimer.Stop()
+	c.flushLate()
 	left := int64(c.q.len())
-	if left > 0 {
+	if left > 0 && !c.cfg.ReadOnly {
 		err = &NotStoredError{Room: c.room.dir, Store: c.ids, Count: left, Err: err}
 	} else {
 		err = nil // conflicts: both contents are in the store
+	}
+	if left == 0 {
+		var b batch // what were the ways to it
+		b.DeletePrefix("n/")
+		b.DeletePrefix("x/")
+		_ = c.put(&b.Batch) // the next mount looks in vain
 	}
 	if jerr := c.journal.Close(); jerr != nil && left > 0 {
 		err = errors.Join(err, jerr)
@@ -201,6 +223,7 @@ const roomPatience = 30 * time.Second
 // makeRoom lets a writer wait until something has been brought to the store,
 // which can be evicted then. It returns false if nothing is on its way.
 func (c *FS) makeRoom(ctx context.Context) bool {
+	c.flushLate() // what is in the store can be evicted once the journal says so
 	c.q.hurryAll()
 	ends, busy := c.q.progress()
 	deadline := time.Now().Add(roomPatience)

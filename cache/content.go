@@ -26,7 +26,8 @@ type content struct {
 	users    int    // handles, uploads and fetches
 	length   int64
 	ext      extents
-	charged  int64 // local bytes counted in the room
+	twin     extents // what objects have of it, too, wherever its bytes are
+	charged  int64   // local bytes counted in the room
 	seals    []*seal
 	inflight []*fetching
 	next     int64 // where a sequential reader would read next
@@ -42,6 +43,7 @@ type content struct {
 	// that all is well before the commit.
 	recorded bool
 	mapped   bool // the journal may have a map
+	named    bool // the journal may name the local bytes
 	// row is the number of the last range that was journaled, rowMap that of the
 	// last one that is in the map. They only grow, so that writers can add rows
 	// while a map is on its way to the journal.
@@ -254,6 +256,9 @@ func (c *content) settle(now *stored, s *seal, clean bool) {
 	for _, other := range c.seals {
 		other.ext = other.ext.stored(was, now)
 	}
+	for _, e := range s.same {
+		c.twin = c.twin.set(extent{off: e.off, end: e.end, src: now, at: e.off})
+	}
 	// Who has changed it since may not have said so yet (file.touched).
 	if clean && c.gen == s.gen {
 		c.dirty = false
@@ -275,6 +280,7 @@ func (c *content) rebase(old, now *stored) {
 		}
 	}
 	move(c.ext)
+	move(c.twin)
 	for _, s := range c.seals {
 		move(s.ext)
 	}
@@ -324,7 +330,7 @@ func (c *content) evictClean(base *stored) (freed int64, again bool) {
 	switch {
 	case c.freed || c.users == 0 && c.charged == 0:
 		return 0, false
-	case c.users > 0 || c.dirty || c.kept != notJournaled || len(c.seals) > 0:
+	case c.users > 0 || c.dirty || c.named || c.kept != notJournaled || len(c.seals) > 0:
 		return 0, true
 	}
 	if c.layer != nil {
@@ -332,6 +338,7 @@ func (c *content) evictClean(base *stored) (freed int64, again bool) {
 		c.layer = nil
 	}
 	freed = c.charged
+	c.twin = nil
 	c.ext = whole(base) // a clean content is the object, holes and all
 	c.recount()
 	return freed, false
@@ -341,7 +348,7 @@ func (c *content) evictClean(base *stored) (freed int64, again bool) {
 // of a clean content all that is here can be fetched again. c.mu is held. It
 // reports whether there was something.
 func (c *content) recycle(base *stored) bool {
-	if c.dirty || c.pinned > 0 || c.freed || c.charged == 0 || c.layer == nil || len(c.seals) > 0 || base == nil {
+	if c.dirty || c.named || c.pinned > 0 || c.freed || c.charged == 0 || c.layer == nil || len(c.seals) > 0 || base == nil {
 		return false
 	}
 	if err := c.layer.truncate(0); err != nil {
@@ -366,7 +373,7 @@ func (c *content) free() {
 		c.layer.drop()
 		c.layer = nil
 	}
-	c.ext, c.length = nil, 0
+	c.ext, c.twin, c.length = nil, nil, 0
 	c.recount()
 }
 

@@ -59,7 +59,10 @@ func (c *FS) place(n *tree.Node) {
 	case c.haunted(at):
 		c.limbo[n] = struct{}{}
 	default:
-		c.setLocal(d, false)
+		// Up to now all that is in it is known.
+		d.mu.Lock()
+		d.local, d.listed = false, time.Now()
+		d.mu.Unlock()
 		delete(c.limbo, n)
 	}
 }
@@ -225,6 +228,7 @@ func (c *FS) arrivedIn(b *batch, n *tree.Node) {
 		if d.recorded {
 			c.record(b, n, nil, "")
 		}
+		c.attrsArrived(d)
 	}
 }
 
@@ -246,6 +250,7 @@ func (c *FS) sendingBelow(n *tree.Node) {
 // to to, with all that is in it. c.ns is held, and everything in it known.
 func (c *FS) moveBelow(b *batch, n *tree.Node, from string) {
 	d := dirOf(n)
+	c.leaveRecords(b, n, from)
 	if c.stored(d) {
 		if c.ghosts[from+"/"] == nil {
 			c.addGhost(b, &ghost{key: from, dir: true})
@@ -266,10 +271,12 @@ func (c *FS) moveBelow(b *batch, n *tree.Node, from string) {
 	c.tree.Children(n, func(name string, child *tree.Node) {
 		switch x := child.Data.(type) {
 		case *dir:
+			c.noteAttrs(child, n, name)
 			c.moveBelow(b, child, join(from, name))
 		case *file:
 			at := join(from, name)
 			c.leave(b, x, at)
+			c.noteAttrs(child, n, name)
 			x.mu.Lock()
 			base := x.base
 			x.mu.Unlock()

@@ -24,6 +24,7 @@ import (
 //	n/ID       a node that differs from the store, or the way to one (nodeRecord)
 //	x/ID       the map of a content that is not just its local file (mapRecord)
 //	x/ID/SEQ   a change of that map since (row)
+//	u/ID       an upload under way (uploadRecord), for whoever has to abort it
 //	g/KEY      a ghost (ghostRecord)
 //	c/TIME     a conflict (Conflict), for people
 //	synced     when everything in the room was last made safe from a power loss
@@ -75,6 +76,14 @@ type nodeRecord struct {
 	// Pending: it differs from the store. Otherwise it is the way to one that
 	// does.
 	Pending bool `json:"pending,omitempty"`
+
+	// Attrs: the records lack something of its attributes. MtimeSet, AtimeSet
+	// and ModeSet say which were set by somebody.
+	Attrs    bool            `json:"attrs,omitempty"`
+	MtimeSet bool            `json:"mts,omitempty"`
+	AtimeSet bool            `json:"ats,omitempty"`
+	ModeSet  bool            `json:"ms,omitempty"`
+	Xattrs   map[text][]byte `json:"x,omitempty"`
 
 	// Of files.
 	Base    *storedRecord `json:"base,omitempty"`
@@ -152,37 +161,96 @@ func mustJSON(v any) []byte {
 type batch struct {
 	journal.Batch
 	undo []func() // takes back what is remembered of the batch if it fails
-	done []func() // remembers that it has not
+	done []func() // remembers that it has not; whoever has these doesn't wait
+	// after is what can be done once the journal has it.
+	after []func()
 }
 
-// commit puts a batch down. What is not in the journal has not happened, so
-// its error is that of the operation.
+// commit puts a batch down, after what waits in c.late. What is not in the
+// journal has not happened, so its error is that of the operation. c.ns is
+// held.
 func (c *FS) commit(b *batch) error {
 	if b.Len() == 0 {
 		return nil
 	}
-	err := c.journal.Commit(&b.Batch)
-	if err != nil && errors.Is(err, unix.ENOSPC) && c.room.giveUpReserve() {
-		err = c.journal.Commit(&b.Batch)
-	}
-	if err != nil {
+	c.late.Append(&b.Batch)
+	if err := c.put(&c.late.Batch); err != nil {
+		c.late.Truncate(c.late.Len() - b.Len())
 		for _, f := range slices.Backward(b.undo) {
 			f()
 		}
-		return diskError(fmt.Errorf("journal: %w", err))
+		return err
 	}
-	for _, f := range b.done {
+	c.late.after = append(append(c.late.after, b.done...), b.after...)
+	c.lateIsIn()
+	return nil
+}
+
+// lateIsIn is called when the journal has all that was late.
+func (c *FS) lateIsIn() {
+	done := c.late.after
+	c.late.after = nil
+	c.late.Reset()
+	for _, f := range done {
 		f()
+	}
+}
+
+// put gives a batch to the journal.
+func (c *FS) put(b *journal.Batch) error {
+	err := c.journal.Commit(b)
+	if err != nil && errors.Is(err, unix.ENOSPC) && c.room.giveUpReserve() {
+		err = c.journal.Commit(b)
+	}
+	if err != nil {
+		return diskError(fmt.Errorf("journal: %w", err))
 	}
 	return nil
 }
 
-// commitLate is commit for what has happened anyway, in the store: without it
-// the journal only knows of more work than there is.
+// commitLate is commit for what has happened anyway, in the store: it goes with
+// the next commit, or shortly. Until then nothing is replaced or removed in the
+// store that the journal takes to be there; all the rest would be found done.
+// c.ns is held.
 func (c *FS) commitLate(b *batch) {
-	if err := c.commit(b); err != nil {
-		c.log.Warn("the journal could not be brought up to date; what it still has is looked at again later", "err", err)
+	if b.Len() == 0 {
+		return
 	}
+	if c.late.Len() == 0 {
+		c.lateTimer.Reset(lateCommit)
+	}
+	c.late.Append(&b.Batch)
+	c.late.after = append(append(c.late.after, b.done...), b.after...)
+	if len(b.done) > 0 {
+		// The map of a content: what is written to it from now on must not
+		// come before it.
+		_ = c.catchUp()
+	}
+}
+
+// lateCommit is how long what can wait does.
+const lateCommit = 50 * time.Millisecond
+
+// flushLate commits what waits.
+func (c *FS) flushLate() {
+	c.ns.Lock()
+	defer c.ns.Unlock()
+	_ = c.catchUp()
+}
+
+// catchUp brings the journal up to date. If that can't be, it is tried again
+// soon. c.ns is held.
+func (c *FS) catchUp() error {
+	if c.late.Len() == 0 {
+		return nil
+	}
+	if err := c.put(&c.late.Batch); err != nil {
+		c.log.Warn("the journal could not be brought up to date; that is tried again", "err", err)
+		c.lateTimer.Reset(time.Second)
+		return err
+	}
+	c.lateIsIn()
+	return nil
 }
 
 // record puts n, and the directories on the way to it, into b. With at not
@@ -191,7 +259,7 @@ func (c *FS) commitLate(b *batch) {
 func (c *FS) record(b *batch, n *tree.Node, at *tree.Node, name string) {
 	if at == nil {
 		var ok bool
-		if at, name, ok = c.tree.Where(n); !ok || at == n {
+		if at, name, ok = c.attrPlace(n); !ok {
 			return
 		}
 	}
@@ -201,6 +269,7 @@ func (c *FS) record(b *batch, n *tree.Node, at *tree.Node, name string) {
 		Parent: at.ID(), Name: text(name), Mode: a.Mode, UID: a.UID, GID: a.GID,
 		Atime: a.Atime.UnixNano(), Mtime: a.Mtime.UnixNano(), Ctime: a.Ctime.UnixNano(),
 	}
+	c.recordAttrs(&r, n)
 	switch x := n.Data.(type) {
 	case *dir:
 		r.Pending, r.Local, r.Marker = x.job != nil, x.local, x.marker
@@ -242,8 +311,10 @@ func (f *file) recordLocked(b *batch, r *nodeRecord) {
 	defer c.mu.Unlock()
 	if !r.Changed {
 		c.dropMap(b)
+		c.unname(b)
 		return
 	}
+	c.named = true
 	if c.layer == nil {
 		c.layer = f.fs.newLayer(c.id)
 		c.layer.users = c.users
@@ -313,6 +384,18 @@ func (c *content) dropMap(b *batch) {
 	})
 }
 
+// unname lets the local bytes go once the journal does not name them any more.
+// c.mu is held.
+func (c *content) unname(b *batch) {
+	if c.named {
+		b.after = append(b.after, func() {
+			c.mu.Lock()
+			c.named = c.kept != notJournaled
+			c.mu.Unlock()
+		})
+	}
+}
+
 // rowBase makes the numbers of rows equally long.
 const rowBase = 1 << 40
 
@@ -329,7 +412,7 @@ func (c *content) journalRow(r row) error {
 	var b batch
 	c.row++
 	b.Put(c.rowKey(c.row), mustJSON(r))
-	return c.fs.commit(&b)
+	return c.fs.put(&b.Batch)
 }
 
 // inJournal reports whether nothing about the content is still to be recorded.
@@ -345,6 +428,7 @@ func (c *FS) forgetRecord(b *batch, n *tree.Node) {
 	case *dir:
 		if x.recorded {
 			x.recorded = false
+			b.undo = append(b.undo, func() { x.recorded = true })
 			b.Delete(nodeKey(n.ID()))
 		}
 	case *file:
@@ -352,11 +436,13 @@ func (c *FS) forgetRecord(b *batch, n *tree.Node) {
 			return
 		}
 		x.recorded = false
+		b.undo = append(b.undo, func() { x.recorded = true })
 		b.Delete(nodeKey(n.ID()))
 		x.mu.Lock()
 		if x.c != nil {
 			x.c.mu.Lock()
 			x.c.dropMap(b)
+			x.c.unname(b)
 			x.c.kept, x.c.recorded = notJournaled, false
 			x.c.mu.Unlock()
 		}

@@ -54,6 +54,7 @@ func (c *FS) replay() error {
 	for id := range r.nodes {
 		r.node(id, 0)
 	}
+	r.root()
 	for key, g := range ghosts {
 		r.ghost(key, g)
 	}
@@ -121,6 +122,12 @@ func (r *replaying) read(key string, value []byte, ghosts map[string]ghostRecord
 			return err
 		}
 		ghosts[rest] = g
+	case "u":
+		var u uploadRecord
+		if err := json.Unmarshal(value, &u); err != nil {
+			return err
+		}
+		r.c.begun = append(r.c.begun, u)
 	case "c":
 		var x Conflict
 		if err := json.Unmarshal(value, &x); err != nil {
@@ -177,10 +184,14 @@ func (r *replaying) node(id uint64, depth int) *tree.Node {
 			c.tree.SetTarget(n, string(rec.Target))
 		}
 	}
+	replayAttrs(c, n, rec)
 	n.SetModified(timeOf(rec.Mtime), timeOf(rec.Ctime))
 	n.SetAccessed(timeOf(rec.Atime))
 	if old := c.tree.Adopt(p, string(rec.Name), n); old != nil {
 		c.log.Error("two entries of the journal have one name", "name", string(rec.Name))
+	}
+	if rec.Attrs {
+		c.markAttrs(n, p)
 	}
 	r.made[id] = n
 	return n
@@ -246,6 +257,10 @@ func (r *replaying) files(b *batch) {
 	for _, id := range ids {
 		n, rec := r.made[id], r.nodes[id]
 		f := n.Data.(*file)
+		if !rec.Pending && rec.Base != nil {
+			f.rehold() // only its attributes wait
+			continue
+		}
 		if rec.Changed {
 			f.change = 1
 			if err := r.content(f, rec); err != nil {
@@ -273,7 +288,7 @@ func (r *replaying) files(b *batch) {
 func (r *replaying) content(f *file, rec *nodeRecord) error {
 	c := r.c
 	id := f.node.ID()
-	content := &content{fs: c, id: id, dirty: true, kept: asFile, recorded: true}
+	content := &content{fs: c, id: id, dirty: true, kept: asFile, recorded: true, named: true}
 	f.c = content
 	if rec.Layer != "" {
 		if strings.Contains(rec.Layer, "/") {
@@ -294,6 +309,7 @@ func (r *replaying) content(f *file, rec *nodeRecord) error {
 			return errors.New("the machine was restarted before it was known to be on the disk; what is there of it is kept")
 		}
 		if err == nil && st.ModTime().After(timeOf(rec.Ctime)) {
+			f.attrs.mtime.Store(false)
 			f.node.SetModified(st.ModTime(), st.ModTime())
 		}
 		if local, length, err = content.layer.extents(); err != nil {

@@ -191,7 +191,14 @@ func (c *FS) inSync(b *batch, f *file) {
 	f.job = nil
 	f.ops = nil
 	f.mu.Unlock()
+	if p, name, ok := c.tree.Where(f.node); ok {
+		c.noteAttrs(f.node, p, name)
+	}
 	c.forgetRecord(b, f.node)
+	if at := f.attrs.in; at != nil {
+		c.record(b, f.node, nil, "")
+		c.attrsArrived(dirOf(at))
+	}
 	f.rehold()
 	if j != nil {
 		c.q.drop(j)

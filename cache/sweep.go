@@ -18,7 +18,10 @@ const maxSweep = 1000
 // runSweep removes the ghosts that can go, many in one request.
 func (c *FS) runSweep(ctx context.Context, j *job) outcome {
 	c.settleMaybes(ctx)
-	gs, fetch, more := c.collect()
+	gs, fetch, more, err := c.collect()
+	if err != nil {
+		return outcome{err: err}
+	}
 	for _, f := range fetch {
 		err := c.fetchHeld(ctx, f)
 		if errors.Is(err, backends.ErrChanged) {
@@ -55,9 +58,12 @@ func (c *FS) runSweep(ctx context.Context, j *job) outcome {
 // collect returns the ghosts that can go now, files before the directories
 // that they are in, and the files whose content has to be fetched before others
 // can. more says that there are more than one sweep takes.
-func (c *FS) collect() (gs []*ghost, fetch []*file, more bool) {
+func (c *FS) collect() (gs []*ghost, fetch []*file, more bool, err error) {
 	c.ns.Lock()
 	defer c.ns.Unlock()
+	if err := c.catchUp(); err != nil {
+		return nil, nil, false, err
+	}
 	var b batch
 	now := time.Now()
 	var laid bool
@@ -152,7 +158,7 @@ func (c *FS) collect() (gs []*ghost, fetch []*file, more bool) {
 	for _, g := range gs {
 		g.removing = true
 	}
-	return gs, fetch, more
+	return gs, fetch, more, nil
 }
 
 // swept records how the removals went.

@@ -111,6 +111,7 @@ func (c *content) truncate(size int64) (after func(), err error) {
 			c.mu.Unlock()
 		}
 		c.ext, c.length = nil, 0
+		c.overwritten(0, maxSize)
 		c.recount()
 		c.kept = notJournaled // to be written anew, under the name of another file
 		return after, nil

@@ -28,7 +28,7 @@ type plain struct{ backends.Store }
 
 func newMemory(t testing.TB) *memory.Store {
 	t.Helper()
-	m, err := memory.New(memory.Config{NoTmpfs: true, Size: 1 << 30})
+	m, err := memory.New(memory.Config{MinPart: 16 << 10, NoTmpfs: true, Size: 1 << 30})
 	if err != nil {
 		t.Fatal(err)
 	}
