@@ -59,7 +59,12 @@ func (c *FS) place(n *tree.Node) {
 	case c.haunted(at):
 		c.limbo[n] = struct{}{}
 	default:
-		c.setLocal(d, false)
+		d.mu.Lock()
+		d.local = false
+		if !d.replayed {
+			d.listed = time.Now() // until now all that is in it was here
+		}
+		d.mu.Unlock()
 		delete(c.limbo, n)
 	}
 }
