@@ -77,14 +77,15 @@ func (c *FS) SetAttr(ctx context.Context, n backends.Node, ch backends.AttrChang
 	if err != nil {
 		return backends.Attr{}, err
 	}
-	if ch.Has(backends.SetSize) {
+	sized := ch.Has(backends.SetSize)
+	if sized {
 		if err := c.resize(ctx, t, ch.Size); err != nil {
 			return backends.Attr{}, err
 		}
 		ch.Set &^= backends.SetSize
 	}
 	if ch.Set != 0 {
-		if err := c.setAttr(t, ch); err != nil {
+		if err := c.setAttr(t, ch, sized); err != nil {
 			return backends.Attr{}, err
 		}
 	}
@@ -142,18 +143,6 @@ func (e *unseenError) Is(target error) bool {
 	return target == backends.ErrBusy || target == backends.ErrChanged
 }
 
-// setAttr changes mode, owner and times.
-func (c *FS) setAttr(t *tree.Node, ch backends.AttrChange) error {
-	c.ns.Lock()
-	defer c.ns.Unlock()
-	c.tree.SetAttr(t, ch)
-	var b batch
-	if recorded(t) {
-		c.record(&b, t, nil, "")
-	}
-	return c.commit(&b)
-}
-
 // recorded reports whether the journal has a record of t. FS.ns is held.
 func recorded(t *tree.Node) bool {
 	switch x := t.Data.(type) {
@@ -165,11 +154,6 @@ func recorded(t *tree.Node) bool {
 	return false
 }
 
-// Symlink implements [backends.Symlinker].
-func (c *FS) Symlink(context.Context, backends.Node, string, string, backends.CreateAttr) (backends.Node, backends.Attr, error) {
-	return nil, backends.Attr{}, errors.ErrUnsupported
-}
-
 // Readlink implements [backends.Symlinker].
 func (c *FS) Readlink(_ context.Context, n backends.Node) (string, error) {
 	t, err := c.tree.Own(n)
@@ -177,19 +161,6 @@ func (c *FS) Readlink(_ context.Context, n backends.Node) (string, error) {
 		return "", err
 	}
 	return c.tree.Readlink(t)
-}
-
-// GetXattr implements [backends.Xattrer]: the one attribute there is says
-// which version of the store a file is.
-func (c *FS) GetXattr(_ context.Context, n backends.Node, name string) ([]byte, error) {
-	t, err := c.tree.Own(n)
-	if err != nil {
-		return nil, err
-	}
-	if v := c.version(t); name == versionXattr && v != "" {
-		return []byte(v), nil
-	}
-	return nil, backends.ErrNoXattr
 }
 
 func (c *FS) version(n *tree.Node) backends.Version {
@@ -203,35 +174,6 @@ func (c *FS) version(n *tree.Node) backends.Version {
 		return ""
 	}
 	return f.base.version
-}
-
-// ListXattr implements [backends.Xattrer].
-func (c *FS) ListXattr(_ context.Context, n backends.Node) ([]string, error) {
-	t, err := c.tree.Own(n)
-	if err != nil {
-		return nil, err
-	}
-	if c.version(t) != "" {
-		return []string{versionXattr}, nil
-	}
-	return nil, nil
-}
-
-// SetXattr implements [backends.Xattrer]: an object has no place for
-// attributes that a listing would show, so there are none to set.
-func (c *FS) SetXattr(context.Context, backends.Node, string, []byte, backends.XattrFlags) error {
-	return errors.ErrUnsupported
-}
-
-// RemoveXattr implements [backends.Xattrer].
-func (c *FS) RemoveXattr(_ context.Context, n backends.Node, name string) error {
-	if _, err := c.tree.Own(n); err != nil {
-		return err
-	}
-	if name == versionXattr {
-		return backends.ErrNotPermitted
-	}
-	return backends.ErrNoXattr
 }
 
 // putAttr returns the attributes that go with an upload: those that a store

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/agentfs/agentfs/backends"
@@ -25,6 +26,7 @@ func (c *FS) syncFile(ctx context.Context, f *file) error {
 	f.sealLocked()
 	target := f.change
 	f.mu.Unlock()
+	defer c.flushLate() // what is known to be stored is not to be sent again
 	return c.q.await(ctx, j, func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -56,7 +58,10 @@ func (c *FS) syncBelow(ctx context.Context, top *tree.Node) error {
 	if c.cfg.ReadOnly {
 		return nil
 	}
-	return c.syncJobs(ctx, c.jobsBelow(top))
+	jobs := slices.DeleteFunc(c.jobsBelow(top), func(j *job) bool { return j.kind == jobAttrs })
+	err := c.syncJobs(ctx, jobs)
+	// They name the versions that there are now.
+	return errors.Join(err, c.syncJobs(ctx, c.attrJobsBelow(top)))
 }
 
 func (c *FS) syncJobs(ctx context.Context, jobs []*job) error {
@@ -123,7 +128,7 @@ func (c *FS) nameLocked(j *job) string {
 		return j.g.key
 	case jobFile:
 		n = j.f.node
-	case jobDir:
+	case jobDir, jobAttrs:
 		n = j.d
 	default:
 		return ""
@@ -142,6 +147,8 @@ func (c *FS) Close(ctx context.Context) error {
 	}
 	c.q.stop()
 	c.flushed.Wait()
+	c.lateTimer.Stop()
+	c.flushLate()
 	left := int64(c.q.len())
 	if left > 0 && !c.cfg.ReadOnly {
 		err = &NotStoredError{Room: c.room.dir, Store: c.ids, Count: left, Err: err}

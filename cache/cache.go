@@ -89,6 +89,9 @@ type FS struct {
 	limbo  map[*tree.Node]struct{} // directories; see place
 	making map[string]int          // keys whose directory is being made
 	active map[string]*sending     // attempts under way, by key
+	late   journal.Batch           // see commitLate
+	// lateTimer calls flushLate.
+	lateTimer *time.Timer
 
 	mu         sync.Mutex
 	conflicts  []Conflict
@@ -97,6 +100,10 @@ type FS struct {
 	idle       list.List // of *file, with local bytes and not open, least recently used first
 
 	flushed sync.WaitGroup
+
+	begun    []uploadRecord // uploads that an earlier process began
+	noParts  atomic.Bool    // the store can't make files of parts, or not with our conditions
+	noCopies atomic.Bool    // it can't copy parts
 }
 
 // counters are what [Stats] shows.
@@ -177,6 +184,7 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 		ghosts: map[string]*ghost{}, limbo: map[*tree.Node]struct{}{}, making: map[string]int{}, active: map[string]*sending{}, complained: map[string]time.Time{},
 	}
 	c.q = newQueue(c, cfg.Grace, cfg.Uploads)
+	c.lateTimer = time.AfterFunc(time.Hour, c.flushLate)
 	c.tree = tree.New(c.rootAttr(), &dir{})
 	r.evict = c.evict
 	cfg.Budget.join(r)
@@ -187,6 +195,7 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 	if !cfg.ReadOnly {
 		c.q.start(c.runJob)
 		c.flushed.Go(c.flush)
+		c.abortLeft()
 	}
 	if kept, _ := filepath.Glob(filepath.Join(r.dir, "kept", "*.json")); len(kept) > 0 {
 		c.log.Warn("an earlier mount kept files that it could not upload", "files", len(kept), "directory", filepath.Join(r.dir, "kept"))
@@ -204,6 +213,13 @@ func (c *FS) runJob(ctx context.Context, j *job) outcome {
 		if o.err != nil {
 			c.stats.failures.Add(1)
 			c.complain(c.nameOf(j), "making a directory", o.err)
+		}
+		return o
+	case jobAttrs:
+		o := c.runAttrs(ctx, j)
+		if o.err != nil {
+			c.stats.failures.Add(1)
+			c.complain(c.nameOf(j), "saving attributes", o.err)
 		}
 		return o
 	}
@@ -234,7 +250,10 @@ func (c *FS) flush() {
 		}
 		var b batch
 		b.Put("synced", mustJSON(now.UnixNano()))
+		c.ns.Lock()
 		c.commitLate(&b)
+		c.ns.Unlock()
+		c.flushLate()
 		if err := c.journal.Sync(); err != nil {
 			c.log.Warn("the journal could not be made safe from a power loss", "err", err)
 		}

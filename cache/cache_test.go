@@ -16,7 +16,7 @@ import (
 // first backend would be.
 type plain struct{ backends.Store }
 
-func newMemory(t *testing.T) *memory.Store {
+func newMemory(t testing.TB) *memory.Store {
 	t.Helper()
 	m, err := memory.New(memory.Config{NoTmpfs: true, Size: 1 << 30})
 	if err != nil {
@@ -61,9 +61,7 @@ func newCache(t *testing.T, s backends.Store, c cache.Config) *cache.FS {
 var missing = []backendtest.Exception{
 	{Test: "Rename/Exchange", Reason: "an object store has no moment in which two names change"},
 	{Test: "Link", Reason: "an object has one name"},
-	{Test: "Symlink", Reason: "the store has no symbolic links"},
 	{Test: "Mknod", Reason: "an object is a regular file"},
-	{Test: "Xattr", Reason: "an object has no place for attributes that a listing would show"},
 }
 
 // TestFileSystem runs the conformance suite with answers that are believed

@@ -26,6 +26,8 @@ type dir struct {
 	replayed bool
 	job      *job // not nil while the store has to be made to have it
 	recorded bool // the journal has a record of it
+	attrs    ownAttrs
+	records  dirAttrs
 
 	mu sync.Mutex
 	// mine says that the store's word about the directory does not count: it

@@ -229,6 +229,7 @@ func (c *FS) arrivedIn(b *batch, n *tree.Node) {
 		if d.recorded {
 			c.record(b, n, nil, "")
 		}
+		c.attrsArrived(d)
 	}
 }
 
@@ -242,6 +243,7 @@ func (c *FS) stored(d *dir) bool {
 // to to, with all that is in it. c.ns is held, and everything in it known.
 func (c *FS) moveBelow(b *batch, n *tree.Node, from string) {
 	d := dirOf(n)
+	c.leaveRecords(b, n, from)
 	if c.stored(d) {
 		if c.ghosts[from+"/"] == nil {
 			c.addGhost(b, &ghost{key: from, dir: true})
@@ -262,10 +264,12 @@ func (c *FS) moveBelow(b *batch, n *tree.Node, from string) {
 	c.tree.Children(n, func(name string, child *tree.Node) {
 		switch x := child.Data.(type) {
 		case *dir:
+			c.noteAttrs(child, n, name)
 			c.moveBelow(b, child, join(from, name))
 		case *file:
 			at := join(from, name)
 			c.leave(b, x, at)
+			c.noteAttrs(child, n, name)
 			x.mu.Lock()
 			base := x.base
 			x.mu.Unlock()

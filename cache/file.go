@@ -57,6 +57,7 @@ type file struct {
 	job *job // not nil while pending; changed under FS.ns as well
 
 	// Guarded by FS.ns.
+	attrs    ownAttrs
 	recorded bool      // the journal has a record of it
 	sending  *sending  // an attempt under way
 	ops      []attempt // whose outcome nobody knows
@@ -84,6 +85,7 @@ func (f *file) content() *content {
 
 // touched records a change of content that has just been made.
 func (f *file) touched() error {
+	f.attrs.mtime.Store(false)
 	f.node.Touch(time.Now())
 	f.mu.Lock()
 	f.change++
@@ -153,7 +155,9 @@ func (f *file) truncate(size int64) error {
 	if err == nil {
 		err = f.touched()
 	}
-	after()
+	if err == nil {
+		after() // else the journal still names what it would remove
+	}
 	return err
 }
 

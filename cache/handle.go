@@ -128,7 +128,11 @@ func (h *handle) Sync(ctx context.Context) error {
 	report := f.report
 	f.report = nil
 	f.mu.Unlock()
-	return f.reported(f.fs.syncFile(ctx, f), report)
+	err := f.fs.syncFile(ctx, f)
+	if err == nil {
+		err = f.fs.syncAttrs(ctx, f.node)
+	}
+	return f.reported(err, report)
 }
 
 // Close implements [backends.File].

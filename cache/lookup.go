@@ -54,6 +54,9 @@ func (c *FS) lookup(ctx context.Context, p *tree.Node, name string) (*tree.Node,
 	if err := tree.CheckName(name); err != nil {
 		return nil, err
 	}
+	if reserved(name) {
+		return nil, fs.ErrNotExist
+	}
 	if n, err, known := c.known(p, name); known {
 		return n, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/tree"
+	"github.com/agentfs/agentfs/cache/attrs"
 )
 
 // merging brings an answer of the store into the tree. What this machine has
@@ -21,6 +22,9 @@ type merging struct {
 	key   string // by which the store is asked about dir
 	asked time.Time
 	moves uint64
+	// What the records of dir say, and which these are; see load.
+	attrs   *attrs.Dir
+	records []backends.Entry
 }
 
 // errMoved says that this machine moved directories, or changed the name,
@@ -51,6 +55,14 @@ func (m merging) begin() (end func(), err error) {
 // one merges the answer about a single name; e is nil if it is not there.
 func (m merging) one(ctx context.Context, name string, e *backends.Entry) error {
 	var target string
+	if reserved(name) {
+		return nil
+	}
+	if e != nil && !m.c.cfg.NoAttributes {
+		if err := m.c.loadRecords(ctx, m.dir, m.c.cfg.TTL); err != nil {
+			return err
+		}
+	}
 	if e != nil && e.Mode.Type() == fs.ModeSymlink {
 		var err error
 		if target, err = backends.Readlink(ctx, m.c.store, e.Name); err != nil {
@@ -63,6 +75,7 @@ func (m merging) one(ctx context.Context, name string, e *backends.Entry) error 
 	}
 	defer end()
 	d := dirOf(m.dir)
+	m.attrs = d.records.known
 	d.mu.Lock()
 	if e == nil || m.c.haunts(*e) {
 		m.missing(d, name)
@@ -81,6 +94,10 @@ func (m merging) one(ctx context.Context, name string, e *backends.Entry) error 
 
 // all merges a complete listing.
 func (m merging) all(ctx context.Context, entries []backends.Entry) error {
+	entries, records := split(entries)
+	if err := m.load(ctx, records); err != nil {
+		return err
+	}
 	targets := map[string]string{}
 	there := make(map[string]struct{}, len(entries))
 	for _, e := range entries {
@@ -101,6 +118,7 @@ func (m merging) all(ctx context.Context, entries []backends.Entry) error {
 		return err
 	}
 	defer end()
+	m.loaded()
 	d := dirOf(m.dir)
 	d.mu.Lock()
 	for _, e := range entries {
@@ -152,6 +170,7 @@ func (m merging) present(d *dir, name string, e backends.Entry, target string) {
 		m.c.lay(&b, g.id())
 		m.c.commitLate(&b)
 	}
+	e, target, a := m.described(name, e, target)
 	old, err := m.c.tree.Lookup(m.dir, name)
 	if err == nil {
 		switch x := old.Data.(type) {
@@ -160,10 +179,17 @@ func (m merging) present(d *dir, name string, e backends.Entry, target string) {
 			// What the store has elsewhere, the answer is not about.
 			local := x.localLocked() || x.base.key != e.Name
 			same := !local && e.Mode.Type() == old.Type() && x.base.version == e.Version && x.base.size == e.Size
+			if !local && !same && x.attrs.in != nil {
+				// A link whose record is still to come.
+				same = x.base.version == e.Version && x.base.size == e.Size
+			}
 			if same {
 				x.seen = m.asked
 			}
 			x.mu.Unlock()
+			if same && m.c.applyAttrs(old, e, a) {
+				m.c.changed(m.dir, name)
+			}
 			if local || same {
 				return
 			}
@@ -172,6 +198,9 @@ func (m merging) present(d *dir, name string, e backends.Entry, target string) {
 				x.mu.Lock()
 				x.seen = m.asked
 				x.mu.Unlock()
+				if x.job == nil && m.c.applyAttrs(old, e, a) {
+					m.c.changed(m.dir, name)
+				}
 				return
 			}
 			if x.job != nil || m.c.anyLocal(old) {
@@ -179,7 +208,7 @@ func (m merging) present(d *dir, name string, e backends.Entry, target string) {
 			}
 		}
 	}
-	n := m.c.newStored(e, target, m.asked)
+	n := m.c.newDescribed(e, target, m.asked, a)
 	path, _ := m.c.path(m.dir, name)
 	if replaced := m.c.tree.Adopt(m.dir, name, n); replaced != nil {
 		m.c.strayed(replaced, path)
@@ -224,6 +253,9 @@ func (m merging) drop(name string, n *tree.Node) {
 // strayed ends what nodes no longer need whose names the store has taken away;
 // path is where n was. c.ns is held.
 func (c *FS) strayed(n *tree.Node, path string) {
+	var b batch
+	c.forgetAttrs(&b, n)
+	defer c.commitLate(&b)
 	switch x := n.Data.(type) {
 	case *file:
 		x.mu.Lock()
@@ -239,14 +271,12 @@ func (c *FS) strayed(n *tree.Node, path string) {
 
 // newStored returns a nameless node for what the store has.
 func (c *FS) newStored(e backends.Entry, target string, asked time.Time) *tree.Node {
-	a := backends.CreateAttr{Mode: e.Mode, UID: c.cfg.UID, GID: c.cfg.GID}
-	def := c.cfg.FileMode
-	if e.IsDir() {
-		def = c.cfg.DirMode
-	}
-	if a.Mode.Perm() == 0 {
-		a.Mode = a.Mode.Type() | def
-	}
+	return c.newDescribed(e, target, asked, attrs.Attr{})
+}
+
+// newDescribed is newStored with what is recorded of it.
+func (c *FS) newDescribed(e backends.Entry, target string, asked time.Time, described attrs.Attr) *tree.Node {
+	a := c.createAttr(e, described)
 	var n *tree.Node
 	if e.IsDir() {
 		n = c.tree.NewNode(a, &dir{seen: asked})
@@ -263,5 +293,6 @@ func (c *FS) newStored(e backends.Entry, target string, asked time.Time) *tree.N
 		n.SetModified(e.ModTime, e.ModTime)
 		n.SetAccessed(e.ModTime)
 	}
+	c.describe(n, described)
 	return n
 }

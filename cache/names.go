@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/tree"
@@ -34,14 +35,24 @@ func (c *FS) make(p *tree.Node, name string, n *tree.Node) error {
 		return err
 	}
 	var b batch
+	c.noteAttrs(n, p, name)
 	c.record(&b, n, p, name)
-	if err := c.commit(&b); err != nil {
-		return err
+	err := c.commit(&b)
+	if err == nil {
+		err = c.tree.Insert(p, name, n)
 	}
-	if err := c.tree.Insert(p, name, n); err != nil {
+	if err != nil {
+		c.unmarkAttrs(n)
 		return err
 	}
 	dirOf(p).change(name)
+	c.dirTouched(p)
+	if attrsOf(n).in == nil && c.noteAttrs(n, p, name) {
+		// It has the group of a set-gid directory.
+		var b batch
+		c.record(&b, n, p, name)
+		return c.commit(&b)
+	}
 	return nil
 }
 
@@ -90,6 +101,7 @@ func (c *FS) create(ctx context.Context, p *tree.Node, name string, a backends.C
 	f := &file{fs: c, change: 1}
 	n := c.tree.NewNode(a, f)
 	f.node = n
+	f.c = newContent(c, n.ID(), nil) // its local file is recorded with the name, so that writes need not be
 	c.await(f)
 	if err := c.make(p, name, n); err != nil {
 		c.q.drop(f.job)
@@ -116,7 +128,7 @@ func (c *FS) open(n *tree.Node, flags int) (*handle, error) {
 	switch {
 	case n.IsDir():
 		return nil, backends.ErrIsDir
-	case !ok:
+	case !ok || n.Type() != 0:
 		return nil, fs.ErrInvalid
 	}
 	return f.open(flags)
@@ -132,7 +144,7 @@ func (c *FS) Mkdir(ctx context.Context, parent backends.Node, name string, a bac
 		return nil, backends.Attr{}, err
 	}
 	a.Mode = a.Mode&^fs.ModeType | fs.ModeDir
-	d := &dir{local: true}
+	d := &dir{local: true, records: dirAttrs{loaded: time.Now()}}
 	n := c.tree.NewNode(a, d)
 	c.newDirJob(n)
 	j := d.job
@@ -194,6 +206,7 @@ func (c *FS) unlink(p *tree.Node, name string) (*job, error) {
 		return nil, err
 	}
 	dirOf(p).gone(name)
+	c.dirTouched(p)
 	delete(c.limbo, n)
 	c.detached(n)
 	f.rehold()
@@ -254,25 +267,30 @@ func (c *FS) leave(b *batch, f *file, at string) {
 // unknown returns the attempt of f that may have put something under at, nil
 // if there is none.
 func (c *FS) unknown(f *file, at string) *maybe {
-	if s := f.sending; s != nil && s.key == at {
-		return &maybe{Op: s.op, running: s}
-	}
-	for i := len(f.ops) - 1; i >= 0; i-- {
-		if string(f.ops[i].Key) == at {
-			m := &maybe{Op: f.ops[i].Op, Size: f.sizeNow()}
-			f.mu.Lock()
-			if f.c != nil {
-				f.c.mu.Lock()
-				if f.c.layer != nil && f.c.ext.complete() {
-					m.Layer = c.room.keepLayer(f.c.layer.path)
-				}
-				f.c.mu.Unlock()
-			}
-			f.mu.Unlock()
-			return m
+	var ops []string
+	for _, a := range f.ops {
+		if string(a.Key) == at {
+			ops = append(ops, a.Op)
 		}
 	}
-	return nil
+	if s := f.sending; s != nil && s.key == at {
+		return &maybe{Op: s.op, Earlier: ops, running: s}
+	}
+	if len(ops) == 0 {
+		return nil
+	}
+	last := len(ops) - 1
+	m := &maybe{Op: ops[last], Earlier: ops[:last], Size: f.sizeNow()}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.c != nil {
+		f.c.mu.Lock()
+		if f.c.layer != nil && f.c.ext.complete() {
+			m.Layer = c.room.keepLayer(f.c.layer.path)
+		}
+		f.c.mu.Unlock()
+	}
+	return m
 }
 
 func (f *file) sizeNow() int64 {
@@ -284,6 +302,7 @@ func (f *file) sizeNow() int64 {
 // detached ends what nodes no longer need whose names this machine has taken
 // away. c.ns is held.
 func (c *FS) detached(n *tree.Node) {
+	c.unmarkAttrs(n)
 	switch x := n.Data.(type) {
 	case *file:
 		x.mu.Lock()
@@ -357,6 +376,8 @@ func (c *FS) rmdir(p *tree.Node, name string, n *tree.Node) (*job, error) {
 		return nil, err
 	}
 	dirOf(p).gone(name)
+	c.dirTouched(p)
+	c.unmarkAttrs(n)
 	delete(c.limbo, n)
 	c.endDirJob(n)
 	if g == nil {
@@ -372,6 +393,7 @@ func (c *FS) leaveDir(b *batch, n *tree.Node, at string) *ghost {
 	if !c.stored(dirOf(n)) {
 		return nil // it never got there
 	}
+	c.leaveRecords(b, n, at)
 	if g := c.ghosts[at+"/"]; g != nil {
 		return g
 	}
@@ -410,6 +432,8 @@ func (c *FS) overtaken(j *job) bool {
 		return c.ghosts[j.g.id()] != j.g || c.nodeAt(j.g.key) != nil
 	case jobDir:
 		return dirOf(j.d).job != j || c.tree.Len(j.d) > 0
+	case jobAttrs:
+		return dirOf(j.d).records.job != j || !c.anyAttrs(j.d)
 	case jobFile:
 		f := j.f
 		f.mu.Lock()

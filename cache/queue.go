@@ -17,6 +17,8 @@ const (
 	defaultGrace = 100 * time.Millisecond
 	// maxGrace is how long it waits if the next one always comes.
 	maxGrace = 2 * time.Second
+	// attrGrace is how many graces attributes wait for the next ones.
+	attrGrace = 3
 	// defaultUploads is how many changes are on their way at once.
 	defaultUploads = 64
 	// retryFirst and retryMax are the pauses before a failed change is tried
@@ -166,6 +168,9 @@ func (q *queue) touch(j *job) {
 		j.first = now
 	}
 	due := now.Add(q.grace)
+	if j.kind == jobAttrs {
+		due = now.Add(attrGrace * q.grace) // one record for as many as possible
+	}
 	if limit := j.first.Add(maxGrace); due.After(limit) {
 		due = limit
 	}

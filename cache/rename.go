@@ -94,6 +94,7 @@ func (c *FS) rename(from *tree.Node, oldName string, to *tree.Node, newName stri
 	if from != to && c.tree.Len(from) == 1 {
 		c.emptiedBut(&b, from)
 	}
+	c.noteAttrs(mv.Node, to, newName)
 	c.record(&b, mv.Node, to, newName)
 	if err := c.commit(&b); err != nil {
 		return nil, err
@@ -103,6 +104,8 @@ func (c *FS) rename(from *tree.Node, oldName string, to *tree.Node, newName stri
 	}
 	dirOf(from).gone(oldName)
 	dirOf(to).change(newName)
+	c.dirTouched(from)
+	c.dirTouched(to)
 	if mv.Target != nil {
 		delete(c.limbo, mv.Target)
 		if t, ok := mv.Target.Data.(*file); ok {

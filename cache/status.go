@@ -134,6 +134,11 @@ func (c *FS) show(j *job) (p Pending, problem *Problem, ok bool) {
 		}
 	case jobDir:
 		p.Op = "mkdir"
+	case jobAttrs:
+		p.Op = "attributes"
+		if !c.anyAttrs(j.d) {
+			return p, nil, false // they go after what is shown anyway
+		}
 	}
 	c.q.mu.Lock()
 	defer c.q.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"github.com/agentfs/agentfs/backends"
 )
 
-const xattr = "user.agentfs.test"
+const xattr = "user.test.agentfs"
 
 var fsXattrUnits = []unit[*fsEnv]{
 	{"Xattr", func(e *fsEnv) {
@@ -211,12 +211,13 @@ func (e *fsEnv) allocator(f backends.File) backends.Allocator {
 	return a
 }
 
-// xattrs returns the sorted user attributes of n. A host may add others.
+// xattrs returns the sorted attributes of n that tests set. A host, or the file
+// system itself, may add others.
 func (e *fsEnv) xattrs(n backends.Node) []string {
 	e.Helper()
 	all, err := backends.ListXattrAt(e.ctx, e.fs, n)
 	e.ok(err, "ListXattr")
-	all = slices.DeleteFunc(slices.Clone(all), func(name string) bool { return !strings.HasPrefix(name, "user.") })
+	all = slices.DeleteFunc(slices.Clone(all), func(name string) bool { return !strings.HasPrefix(name, "user.test.") })
 	slices.Sort(all)
 	return all
 }
