@@ -59,9 +59,11 @@ func (c *FS) place(n *tree.Node) {
 	case c.haunted(at):
 		c.limbo[n] = struct{}{}
 	default:
-		// Up to now all that is in it is known.
 		d.mu.Lock()
-		d.local, d.listed = false, time.Now()
+		d.local = false
+		if !d.replayed {
+			d.listed = time.Now() // until now all that is in it was here
+		}
 		d.mu.Unlock()
 		delete(c.limbo, n)
 	}

@@ -170,7 +170,7 @@ func (r *replaying) node(id uint64, depth int) *tree.Node {
 	a := backends.CreateAttr{Mode: rec.Mode, UID: rec.UID, GID: rec.GID}
 	var n *tree.Node
 	if rec.Mode.IsDir() {
-		d := &dir{local: rec.Local, marker: rec.Marker, maybe: rec.Local, recorded: true}
+		d := &dir{local: rec.Local, marker: rec.Marker, maybe: rec.Local, recorded: true, replayed: true}
 		n = c.tree.NewNodeID(id, a, d)
 		if rec.Pending {
 			c.newDirJob(n)
