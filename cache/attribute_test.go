@@ -38,7 +38,9 @@ func described(t *testing.T, s backends.Store, c cache.Config) *cache.FS {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		_ = f.Close(ctx)
+		if err := f.Close(ctx); err != nil {
+			t.Error(err)
+		}
 	})
 	return f
 }
