@@ -14,6 +14,9 @@ import (
 // syncFile returns when the store has f as it is now, under the name that it
 // has now. A file without a name has nowhere to go, and is fine.
 func (c *FS) syncFile(ctx context.Context, f *file) error {
+	if c.cfg.ReadOnly {
+		return nil
+	}
 	f.mu.Lock()
 	j := f.job
 	if j == nil {
@@ -23,6 +26,7 @@ func (c *FS) syncFile(ctx context.Context, f *file) error {
 	f.sealLocked()
 	target := f.change
 	f.mu.Unlock()
+	defer c.flushLate() // what is known to be stored is not to be sent again
 	return c.q.await(ctx, j, func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -51,6 +55,9 @@ func (c *FS) SyncDir(ctx context.Context, n backends.Node) error {
 const maxTold = 8
 
 func (c *FS) syncBelow(ctx context.Context, top *tree.Node) error {
+	if c.cfg.ReadOnly {
+		return nil
+	}
 	jobs := slices.DeleteFunc(c.jobsBelow(top), func(j *job) bool { return j.kind == jobAttrs })
 	err := c.syncJobs(ctx, jobs)
 	// They name the versions that there are now.
@@ -134,14 +141,25 @@ func (c *FS) nameLocked(j *job) string {
 // brought there; what can't be until ctx ends stays in the journal, and the
 // error says what and where.
 func (c *FS) Close(ctx context.Context) error {
-	err := c.drain(ctx)
+	var err error
+	if !c.cfg.ReadOnly {
+		err = c.drain(ctx)
+	}
 	c.q.stop()
 	c.flushed.Wait()
+	c.lateTimer.Stop()
+	c.flushLate()
 	left := int64(c.q.len())
-	if left > 0 {
+	if left > 0 && !c.cfg.ReadOnly {
 		err = &NotStoredError{Room: c.room.dir, Store: c.ids, Count: left, Err: err}
 	} else {
 		err = nil // conflicts: both contents are in the store
+	}
+	if left == 0 {
+		var b batch // what were the ways to it
+		b.DeletePrefix("n/")
+		b.DeletePrefix("x/")
+		c.commitLate(&b)
 	}
 	if jerr := c.journal.Close(); jerr != nil && left > 0 {
 		err = errors.Join(err, jerr)

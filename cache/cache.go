@@ -46,6 +46,9 @@ type Config struct {
 	// Grace is how long a change waits for the next one before it is sent; 0
 	// is the default of 100 ms, below 0 is none.
 	Grace time.Duration
+	// ReadOnly says that the store takes no changes: what an earlier mount left in
+	// the journal is shown and stays there, and nothing waits for it.
+	ReadOnly bool
 	// NoAttributes switches attribute records off.
 	NoAttributes bool
 	// Origin says how the store can be opened again, without secrets; it is
@@ -86,6 +89,9 @@ type FS struct {
 	limbo  map[*tree.Node]struct{} // directories; see place
 	making map[string]int          // keys whose directory is being made
 	active map[string]*sending     // attempts under way, by key
+	late   journal.Batch           // see commitLate
+	// lateTimer calls flushLate.
+	lateTimer *time.Timer
 
 	mu         sync.Mutex
 	conflicts  []Conflict
@@ -94,6 +100,10 @@ type FS struct {
 	idle       list.List // of *file, with local bytes and not open, least recently used first
 
 	flushed sync.WaitGroup
+
+	begun    []uploadRecord // uploads that an earlier process began
+	noParts  atomic.Bool    // the store can't make files of parts, or not with our conditions
+	noCopies atomic.Bool    // it can't copy parts
 }
 
 // counters are what [Stats] shows.
@@ -174,6 +184,7 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 		ghosts: map[string]*ghost{}, limbo: map[*tree.Node]struct{}{}, making: map[string]int{}, active: map[string]*sending{}, complained: map[string]time.Time{},
 	}
 	c.q = newQueue(c, cfg.Grace, cfg.Uploads)
+	c.lateTimer = time.AfterFunc(time.Hour, c.flushLate)
 	c.tree = tree.New(c.rootAttr(), &dir{})
 	r.evict = c.evict
 	cfg.Budget.join(r)
@@ -181,8 +192,11 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 		r.close()
 		return nil, errors.Join(err, j.Close())
 	}
-	c.q.start(c.runJob)
-	c.flushed.Go(c.flush)
+	if !cfg.ReadOnly {
+		c.q.start(c.runJob)
+		c.flushed.Go(c.flush)
+		c.abortLeft()
+	}
 	if kept, _ := filepath.Glob(filepath.Join(r.dir, "kept", "*.json")); len(kept) > 0 {
 		c.log.Warn("an earlier mount kept files that it could not upload", "files", len(kept), "directory", filepath.Join(r.dir, "kept"))
 	}
@@ -236,7 +250,10 @@ func (c *FS) flush() {
 		}
 		var b batch
 		b.Put("synced", mustJSON(now.UnixNano()))
+		c.ns.Lock()
 		c.commitLate(&b)
+		c.ns.Unlock()
+		c.flushLate()
 		if err := c.journal.Sync(); err != nil {
 			c.log.Warn("the journal could not be made safe from a power loss", "err", err)
 		}

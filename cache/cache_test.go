@@ -16,7 +16,7 @@ import (
 // first backend would be.
 type plain struct{ backends.Store }
 
-func newMemory(t *testing.T) *memory.Store {
+func newMemory(t testing.TB) *memory.Store {
 	t.Helper()
 	m, err := memory.New(memory.Config{NoTmpfs: true, Size: 1 << 30})
 	if err != nil {

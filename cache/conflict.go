@@ -158,7 +158,7 @@ func (c *FS) followSource(b *batch, s *sending) outcome {
 	if whole {
 		f.change++
 		f.c.mu.Lock()
-		f.c.dirty = true
+		f.c.differs()
 		f.c.mu.Unlock()
 	}
 	f.mu.Unlock()

@@ -25,17 +25,27 @@ type content struct {
 	users    int    // handles, uploads and fetches
 	length   int64
 	ext      extents
-	charged  int64 // local bytes counted in the room
+	twin     extents // what objects have of it, too, wherever its bytes are
+	charged  int64   // local bytes counted in the room
 	seals    []*seal
 	inflight []*fetching
 	next     int64 // where a sequential reader would read next
 	edge     int64 // the end of the last fetch
 	window   int64 // how much is fetched at once for it
 	freed    bool
-	dirty    bool // not the stored version any more
-	pinned   int  // somebody needs all of it here: nothing is recycled
+	dirty    bool   // not the stored version any more
+	gen      uint64 // counts changes, for seals to know what they have seen
+	pinned   int    // somebody needs all of it here: nothing is recycled
 	kept     journaled
-	rows     int // ranges in the journal beside the map
+	// recorded says that kept is true of the journal already: whoever records
+	// something sets kept first, and the writers that go by it must not be told
+	// that all is well before the commit.
+	recorded bool
+	mapped   bool // the journal may have a map
+	// row is the number of the last range that was journaled, rowMap that of the
+	// last one that is in the map. They only grow, so that writers can add rows
+	// while a map is on its way to the journal.
+	row, rowMap int64
 }
 
 // journaled says how the journal has a content.
@@ -225,6 +235,13 @@ func (c *content) seek(off int64, hole bool) (int64, error) {
 	return 0, backends.ErrNoData
 }
 
+// differs says that the content is about to be another than the stored one.
+// c.mu is held.
+func (c *content) differs() {
+	c.dirty = true
+	c.gen++
+}
+
 // settle says that the store now has, as now, what s sealed, so that nothing
 // has to be fetched from older objects; clean says that nothing has changed
 // since.
@@ -241,9 +258,15 @@ func (c *content) settle(now *stored, s *seal, clean bool) {
 		x = x.set(e)
 	}
 	c.ext = x
-	c.dirty = c.dirty && !clean
+	for _, e := range s.same {
+		c.twin = c.twin.set(extent{off: e.off, end: e.end, src: now, at: e.off})
+	}
+	// Who has changed it since may not have said so yet (file.touched).
+	if clean && c.gen == s.gen {
+		c.dirty = false
+	}
 	if clean {
-		c.kept, c.rows = notJournaled, 0
+		c.kept = notJournaled
 	}
 }
 
@@ -254,6 +277,11 @@ func (c *content) rebase(old, now *stored) {
 	for i := range c.ext {
 		if c.ext[i].src == old {
 			c.ext[i].src = now
+		}
+	}
+	for i := range c.twin {
+		if c.twin[i].src == old {
+			c.twin[i].src = now
 		}
 	}
 }
@@ -301,6 +329,7 @@ func (c *content) evictClean(base *stored) (freed int64, again bool) {
 		c.layer = nil
 	}
 	freed = c.charged
+	c.twin = nil
 	c.ext = whole(base) // a clean content is the object, holes and all
 	c.recount()
 	return freed, false
@@ -335,7 +364,7 @@ func (c *content) free() {
 		c.layer.drop()
 		c.layer = nil
 	}
-	c.ext, c.length = nil, 0
+	c.ext, c.twin, c.length = nil, nil, 0
 	c.recount()
 }
 

@@ -59,7 +59,10 @@ func (c *FS) place(n *tree.Node) {
 	case c.haunted(at):
 		c.limbo[n] = struct{}{}
 	default:
-		c.setLocal(d, false)
+		// Up to now all that is in it is known.
+		d.mu.Lock()
+		d.local, d.listed = false, time.Now()
+		d.mu.Unlock()
 		delete(c.limbo, n)
 	}
 }

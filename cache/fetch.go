@@ -164,6 +164,7 @@ func (c *content) take(p []byte, f *fetching) error {
 			return diskError(err)
 		}
 		c.ext = c.ext.local(e.off, e.end)
+		c.twin = c.twin.set(e)
 	}
 	c.fs.stats.fetchBytes.Add(int64(len(p)))
 	return nil

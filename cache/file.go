@@ -47,6 +47,7 @@ type file struct {
 	pending bool      // it differs from what the store has under its name
 	report  error     // of an upload that failed: for the next close or fsync
 	gone    bool      // no name leads here any more
+	lingers bool      // but it can still be opened
 	// astray is the path that a file had when the store took its name away:
 	// somebody else removed or replaced it. What is written to such a file
 	// is still the writer's, and goes beside the name.
@@ -114,7 +115,7 @@ func (f *file) sizeLocked() int64 {
 // open adds a handle.
 func (f *file) open(flags int) (*handle, error) {
 	f.mu.Lock()
-	if f.gone && f.handles == 0 {
+	if f.gone && f.handles == 0 && !f.lingers {
 		f.mu.Unlock()
 		return nil, backends.ErrChanged
 	}
@@ -153,7 +154,9 @@ func (f *file) truncate(size int64) error {
 	if err == nil {
 		err = f.touched()
 	}
-	after()
+	if err == nil {
+		after() // else the journal still names what it would remove
+	}
 	return err
 }
 
@@ -186,7 +189,30 @@ func (f *file) dropLocked() {
 	}
 	f.sealed.release()
 	f.sealed = nil
-	if f.handles == 0 && f.c != nil {
-		f.c.free()
+	if f.handles > 0 || f.c == nil {
+		return
 	}
+	if f.lingers || f.c.size() > lingerSize || !f.c.complete() {
+		f.lingers = false
+		f.c.free()
+		return
+	}
+	f.lingers = true
+	time.AfterFunc(linger, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.lingers = false
+		if f.handles == 0 {
+			f.c.free()
+		}
+	})
 }
+
+// A file that was just replaced can be opened for as long as linger: the kernel
+// has looked up its name, and the open itself is still to come. It asks once
+// more, but a name that is replaced again and again would fail that, too. What
+// is larger than lingerSize is not replaced so often.
+const (
+	linger     = time.Second
+	lingerSize = 1 << 20
+)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,9 +38,11 @@ type ghost struct {
 // maybe is an attempt of this machine that nobody waits for any more, and whose
 // outcome is not known.
 type maybe struct {
-	Op    string `json:"op"`
-	Size  int64  `json:"s"`
-	Layer string `json:"layer,omitempty"` // its bytes, for stores that know no operations
+	Op string `json:"op"`
+	// Earlier are others that may have been the last to take effect.
+	Earlier []string `json:"earlier,omitempty"`
+	Size    int64    `json:"s"`
+	Layer   string   `json:"layer,omitempty"` // its bytes, for stores that know no operations
 	// running: it is under way in this process.
 	running *sending
 }
@@ -294,7 +297,7 @@ func (c *FS) fetchHeld(ctx context.Context, f *file) error {
 			}
 			f.base = nil
 			content.mu.Lock()
-			content.dirty = true
+			content.differs()
 			content.mu.Unlock()
 		}
 		f.mu.Unlock()
@@ -362,7 +365,10 @@ func (c *FS) settleMaybe(ctx context.Context, g *ghost) (s *stored, ours bool, e
 	if g.st != nil && e.Version == g.st.version {
 		return found, true, nil
 	}
-	if g.maybe.Op != "" && e.Operation == g.maybe.Op {
+	if e.Operation != "" && (e.Operation == g.maybe.Op || slices.Contains(g.maybe.Earlier, e.Operation)) {
+		return found, true, nil
+	}
+	if e.Operation == "" && e.Size == 0 && g.maybe.Size == 0 {
 		return found, true, nil
 	}
 	if e.Operation == "" && e.Size == g.maybe.Size && g.maybe.Layer != "" {

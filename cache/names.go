@@ -101,6 +101,7 @@ func (c *FS) create(ctx context.Context, p *tree.Node, name string, a backends.C
 	f := &file{fs: c, change: 1}
 	n := c.tree.NewNode(a, f)
 	f.node = n
+	f.c = newContent(c, n.ID(), nil) // its local file is recorded with the name, so that writes need not be
 	c.await(f)
 	if err := c.make(p, name, n); err != nil {
 		c.q.drop(f.job)
@@ -266,25 +267,30 @@ func (c *FS) leave(b *batch, f *file, at string) {
 // unknown returns the attempt of f that may have put something under at, nil
 // if there is none.
 func (c *FS) unknown(f *file, at string) *maybe {
-	if s := f.sending; s != nil && s.key == at {
-		return &maybe{Op: s.op, running: s}
-	}
-	for i := len(f.ops) - 1; i >= 0; i-- {
-		if string(f.ops[i].Key) == at {
-			m := &maybe{Op: f.ops[i].Op, Size: f.sizeNow()}
-			f.mu.Lock()
-			if f.c != nil {
-				f.c.mu.Lock()
-				if f.c.layer != nil && f.c.ext.complete() {
-					m.Layer = c.room.keepLayer(f.c.layer.path)
-				}
-				f.c.mu.Unlock()
-			}
-			f.mu.Unlock()
-			return m
+	var ops []string
+	for _, a := range f.ops {
+		if string(a.Key) == at {
+			ops = append(ops, a.Op)
 		}
 	}
-	return nil
+	if s := f.sending; s != nil && s.key == at {
+		return &maybe{Op: s.op, Earlier: ops, running: s}
+	}
+	if len(ops) == 0 {
+		return nil
+	}
+	last := len(ops) - 1
+	m := &maybe{Op: ops[last], Earlier: ops[:last], Size: f.sizeNow()}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.c != nil {
+		f.c.mu.Lock()
+		if f.c.layer != nil && f.c.ext.complete() {
+			m.Layer = c.room.keepLayer(f.c.layer.path)
+		}
+		f.c.mu.Unlock()
+	}
+	return m
 }
 
 func (f *file) sizeNow() int64 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +24,7 @@ import (
 //	n/ID       a node that differs from the store, or the way to one (nodeRecord)
 //	x/ID       the map of a content that is not just its local file (mapRecord)
 //	x/ID/SEQ   a change of that map since (row)
+//	u/ID       an upload under way (uploadRecord), for whoever has to abort it
 //	g/KEY      a ghost (ghostRecord)
 //	c/TIME     a conflict (Conflict), for people
 //	synced     when everything in the room was last made safe from a power loss
@@ -159,20 +161,44 @@ func mustJSON(v any) []byte {
 type batch struct {
 	journal.Batch
 	undo []func() // takes back what is remembered of the batch if it fails
+	done []func() // remembers that it has not
 }
 
-// commit puts a batch down. What is not in the journal has not happened, so
-// its error is that of the operation.
+// commit puts a batch down, after what waits in c.late. What is not in the
+// journal has not happened, so its error is that of the operation. c.ns is
+// held.
 func (c *FS) commit(b *batch) error {
 	if b.Len() == 0 {
 		return nil
 	}
-	err := c.journal.Commit(&b.Batch)
+	if c.late.Len() > 0 {
+		c.late.Append(&b.Batch)
+		if err := c.commitNow(&c.late, b.undo); err != nil {
+			c.late.Truncate(c.late.Len() - b.Len())
+			return err
+		}
+		c.late.Reset()
+	} else if err := c.commitNow(&b.Batch, b.undo); err != nil {
+		return err
+	}
+	b.well()
+	return nil
+}
+
+// well is called when nothing can take the batch back any more.
+func (b *batch) well() {
+	for _, f := range b.done {
+		f()
+	}
+}
+
+func (c *FS) commitNow(b *journal.Batch, undo []func()) error {
+	err := c.journal.Commit(b)
 	if err != nil && errors.Is(err, unix.ENOSPC) && c.room.giveUpReserve() {
-		err = c.journal.Commit(&b.Batch)
+		err = c.journal.Commit(b)
 	}
 	if err != nil {
-		for _, f := range b.undo {
+		for _, f := range slices.Backward(undo) {
 			f()
 		}
 		return diskError(fmt.Errorf("journal: %w", err))
@@ -180,13 +206,49 @@ func (c *FS) commit(b *batch) error {
 	return nil
 }
 
-// commitLate is commit for what has happened anyway, in the store: without it
-// the journal only knows of more work than there is.
+// commitLate is commit for what has happened anyway, in the store: it goes with
+// the next commit, or shortly. Until then the journal only knows of more work
+// than there is, and it would be found done. c.ns is held.
 func (c *FS) commitLate(b *batch) {
-	if err := c.commit(b); err != nil {
-		c.log.Warn("the journal could not be brought up to date; what it still has is looked at again later", "err", err)
+	if b.Len() == 0 {
+		return
 	}
+	if len(b.done) > 0 {
+		// The map of a content: what is written to it from now on must not
+		// come before it.
+		if err := c.commit(b); err != nil {
+			c.log.Warn("the journal could not be brought up to date; what it still has is looked at again later", "err", err)
+		}
+		return
+	}
+	if c.late.Len() == 0 {
+		c.lateTimer.Reset(lateCommit)
+	}
+	c.late.Append(&b.Batch)
 }
+
+// lateCommit is how long what can wait does.
+const lateCommit = 50 * time.Millisecond
+
+// flushLate commits what waits.
+func (c *FS) flushLate() {
+	c.ns.Lock()
+	defer c.ns.Unlock()
+	if c.late.Len() == 0 {
+		return
+	}
+	if err := c.commitNow(&c.late, nil); err != nil {
+		c.log.Warn("the journal could not be brought up to date; what it still has is looked at again later", "err", err)
+		if c.late.Len() < maxLate {
+			c.lateTimer.Reset(time.Second)
+			return
+		}
+	}
+	c.late.Reset()
+}
+
+// maxLate bounds what waits while the disk is full.
+const maxLate = 10000
 
 // record puts n, and the directories on the way to it, into b. With at not
 // nil it is recorded as the child called name of at, where it is going to be.
@@ -238,38 +300,48 @@ func (c *FS) anchor(b *batch, d *tree.Node) {
 // f.mu is held, and FS.ns.
 func (f *file) recordLocked(b *batch, r *nodeRecord) {
 	r.Pending, r.Base, r.Changed, r.Ops = f.pending, recordOf(f.base), f.changedLocked(), f.ops
-	if !r.Changed || f.c == nil {
+	if f.c == nil {
 		return
 	}
 	c := f.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !r.Changed {
+		c.dropMap(b)
+		return
+	}
 	if c.layer == nil {
 		c.layer = f.fs.newLayer(c.id)
 		c.layer.users = c.users
 	}
 	b.undo = append(b.undo, func() {
 		c.mu.Lock()
-		c.kept = notJournaled
+		c.kept, c.recorded = notJournaled, false
 		c.mu.Unlock()
 	})
-	r.Layer = c.layer.name()
-	if c.ext.complete() {
-		if err := c.layer.truncate(c.length); err == nil {
-			if c.kept == asMap {
-				c.dropMap(b)
-			}
-			c.kept, c.rows = asFile, 0
-			return
-		}
-		// The disk is full, or worse: the map tells the length.
+	now := asMap
+	if c.ext.complete() && c.layer.truncate(c.length) == nil {
+		// Otherwise the disk is full, or worse, and the map tells the length.
+		now = asFile
 	}
-	r.Map = true
+	r.Layer, r.Map = c.layer.name(), now == asMap
+	if c.kept != now {
+		c.kept, c.recorded = now, false
+	}
+	b.done = append(b.done, func() {
+		c.mu.Lock()
+		c.recorded = c.recorded || c.kept == now
+		c.mu.Unlock()
+	})
+	if now == asFile {
+		c.dropMap(b)
+		return
+	}
 	c.putMap(b)
-	c.kept = asMap
 }
 
-// putMap puts the whole map into b. c.mu is held.
+// putMap puts the whole map into b. c.mu is held, and FS.ns: two maps must not
+// overtake each other.
 func (c *content) putMap(b *batch) {
 	m := mapRecord{Len: c.length}
 	sources := c.ext.sources()
@@ -281,19 +353,37 @@ func (c *content) putMap(b *batch) {
 	for _, e := range c.ext {
 		m.Ext = append(m.Ext, [4]int64{e.off, e.end, index[e.src], e.at})
 	}
-	if c.rows > 0 {
-		b.DeletePrefix(mapKey(c.id) + "/")
-	}
-	c.rows = 0
+	c.dropMap(b)
+	c.mapped = true
 	b.Put(mapKey(c.id), mustJSON(m))
 }
 
-// dropMap takes the map out. c.mu is held.
+// dropMap takes out whatever map the journal has, with the ranges up to now: of
+// those that come while the batch is on its way nothing is known yet. c.mu is
+// held, and FS.ns.
 func (c *content) dropMap(b *batch) {
-	b.Delete(mapKey(c.id))
-	if c.rows > 0 {
-		b.DeletePrefix(mapKey(c.id) + "/")
+	if !c.mapped {
+		return
 	}
+	was := c.rowMap
+	b.Delete(mapKey(c.id))
+	for c.rowMap < c.row {
+		c.rowMap++
+		b.Delete(c.rowKey(c.rowMap))
+	}
+	c.mapped = false
+	b.undo = append(b.undo, func() {
+		c.mu.Lock()
+		c.mapped, c.rowMap = true, was
+		c.mu.Unlock()
+	})
+}
+
+// rowBase makes the numbers of rows equally long.
+const rowBase = 1 << 40
+
+func (c *content) rowKey(n int64) string {
+	return mapKey(c.id) + "/" + strconv.FormatInt(rowBase+n, 16)
 }
 
 // journalRow records a change of a content that is in the journal as a map.
@@ -303,20 +393,16 @@ func (c *content) journalRow(r row) error {
 		return nil
 	}
 	var b batch
-	if c.rows >= maxRows {
-		c.putMap(&b)
-	} else {
-		c.rows++
-		b.Put(mapKey(c.id)+"/"+strconv.FormatInt(int64(c.rows)+1<<40, 16), mustJSON(r))
-	}
-	return c.fs.commit(&b)
+	c.row++
+	b.Put(c.rowKey(c.row), mustJSON(r))
+	return c.fs.commitNow(&b.Batch, nil)
 }
 
 // inJournal reports whether nothing about the content is still to be recorded.
 func (c *content) inJournal() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.kept != notJournaled
+	return c.kept != notJournaled && c.recorded && c.row-c.rowMap < maxRows
 }
 
 // forgetRecord takes a node's records out. c.ns is held.
@@ -336,10 +422,8 @@ func (c *FS) forgetRecord(b *batch, n *tree.Node) {
 		x.mu.Lock()
 		if x.c != nil {
 			x.c.mu.Lock()
-			if x.c.kept == asMap {
-				x.c.dropMap(b)
-			}
-			x.c.kept, x.c.rows = notJournaled, 0
+			x.c.dropMap(b)
+			x.c.kept, x.c.recorded = notJournaled, false
 			x.c.mu.Unlock()
 		}
 		x.mu.Unlock()

@@ -20,6 +20,7 @@ type replaying struct {
 	nodes  map[uint64]*nodeRecord
 	maps   map[uint64]*mapRecord
 	rows   map[uint64][]row
+	last   map[uint64]int64 // the number of the last row
 	made   map[uint64]*tree.Node
 	stored map[storedRecord]*stored // one for all who refer to it
 	synced int64
@@ -29,7 +30,7 @@ type replaying struct {
 // replay makes the tree differ from the store as the journal says.
 func (c *FS) replay() error {
 	r := &replaying{
-		c: c, nodes: map[uint64]*nodeRecord{}, maps: map[uint64]*mapRecord{}, rows: map[uint64][]row{},
+		c: c, nodes: map[uint64]*nodeRecord{}, maps: map[uint64]*mapRecord{}, rows: map[uint64][]row{}, last: map[uint64]int64{},
 		made: map[uint64]*tree.Node{}, stored: map[storedRecord]*stored{}, layers: map[string]bool{},
 	}
 	ghosts := map[string]ghostRecord{}
@@ -64,6 +65,7 @@ func (c *FS) replay() error {
 			c.place(n)
 		}
 	}
+	r.sweepMaps(&b)
 	c.room.sweepContent(r.layers)
 	if n := c.q.len(); n > 0 {
 		c.log.Info("going on with what an earlier mount has left", "changes", n)
@@ -101,7 +103,11 @@ func (r *replaying) read(key string, value []byte, ghosts map[string]ghostRecord
 			if err := json.Unmarshal(value, &x); err != nil {
 				return err
 			}
-			_ = seq // All is in the order of the keys
+			n, err := strconv.ParseInt(seq, 16, 64)
+			if err != nil {
+				return err
+			}
+			r.last[id] = max(r.last[id], n-rowBase)
 			r.rows[id] = append(r.rows[id], x)
 			return nil
 		}
@@ -116,6 +122,12 @@ func (r *replaying) read(key string, value []byte, ghosts map[string]ghostRecord
 			return err
 		}
 		ghosts[rest] = g
+	case "u":
+		var u uploadRecord
+		if err := json.Unmarshal(value, &u); err != nil {
+			return err
+		}
+		r.c.begun = append(r.c.begun, u)
 	case "c":
 		var x Conflict
 		if err := json.Unmarshal(value, &x); err != nil {
@@ -212,6 +224,27 @@ func (r *replaying) ghost(key string, rec ghostRecord) {
 	c.q.touch(g.job)
 }
 
+// neverAgain is the change of an attempt of an earlier process.
+const neverAgain = ^uint64(0)
+
+// sweepMaps removes maps of nothing, of which a later node of that number would
+// get the rows.
+func (r *replaying) sweepMaps(b *batch) {
+	sweep := func(id uint64) {
+		if n := r.nodes[id]; n == nil || !n.Map {
+			b.DeletePrefix(mapKey(id))
+		}
+	}
+	for id := range r.maps {
+		sweep(id)
+	}
+	for id := range r.rows {
+		if r.maps[id] == nil {
+			sweep(id)
+		}
+	}
+}
+
 // files gives the files their contents. c.ns is held.
 func (r *replaying) files(b *batch) {
 	ids := make([]uint64, 0, len(r.made))
@@ -239,10 +272,11 @@ func (r *replaying) files(b *batch) {
 				continue
 			}
 		}
+		// What they have sent may be older than what is here now, even where
+		// the numbers are the same: they are earlier attempts, none is to be
+		// repeated.
 		for i := range f.ops {
-			if f.ops[i].Change != 0 {
-				f.ops[i].Change = f.change
-			}
+			f.ops[i].Change = neverAgain
 		}
 		r.c.await(f)
 		f.rehold()
@@ -254,7 +288,7 @@ func (r *replaying) files(b *batch) {
 func (r *replaying) content(f *file, rec *nodeRecord) error {
 	c := r.c
 	id := f.node.ID()
-	content := &content{fs: c, id: id, dirty: true, kept: asFile}
+	content := &content{fs: c, id: id, dirty: true, kept: asFile, recorded: true}
 	f.c = content
 	if rec.Layer != "" {
 		if strings.Contains(rec.Layer, "/") {
@@ -299,7 +333,7 @@ func (r *replaying) content(f *file, rec *nodeRecord) error {
 
 // mapped gives a content the map of a record and its rows.
 func (r *replaying) mapped(c *content, m *mapRecord, local extents) error {
-	c.kept = asMap
+	c.kept, c.mapped, c.row = asMap, true, r.last[c.id]
 	c.ext, c.length = nil, m.Len
 	set := func(e extent) error {
 		if e.off < 0 || e.end < e.off || e.end > maxSize {
@@ -321,7 +355,6 @@ func (r *replaying) mapped(c *content, m *mapRecord, local extents) error {
 		}
 	}
 	for _, x := range r.rows[c.id] {
-		c.rows++
 		if x.Hole || x.End == 0 {
 			c.ext = c.ext.cut(x.Off, x.End)
 		} else if err := set(extent{off: x.Off, end: x.End}); err != nil {

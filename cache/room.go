@@ -378,8 +378,10 @@ type RoomStatus struct {
 // pendingIn counts what the journal of a room holds for the store, -1 if it
 // can't be read.
 func pendingIn(dir string) (n int64) {
-	for _, prefix := range []string{"n/", "g/"} {
-		m, err := journal.Count(dir, prefix)
+	// Records of names that are only on the way to others don't say pending; in
+	// a name, quotes are escaped.
+	for prefix, in := range map[string]string{"n/": `"pending":true`, "g/": ""} {
+		m, err := journal.Count(dir, prefix, in)
 		if err != nil {
 			return -1
 		}

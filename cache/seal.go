@@ -12,12 +12,15 @@ import (
 type seal struct {
 	c      *content
 	change uint64 // of the file
+	gen    uint64 // of the content
 	ext    extents
 	length int64
 	layer  *layer // that the local extents are in; nil if there are none
 	side   *layer // what was overwritten since
 	saved  extents
-	paid   int64 // bytes in side counted in the room
+	twin   extents // that of the content
+	same   extents // what was not overwritten since
+	paid   int64   // bytes in side counted in the room
 }
 
 func cloneExtents(x extents) extents { return slices.Clone(x) }
@@ -26,7 +29,8 @@ func cloneExtents(x extents) extents { return slices.Clone(x) }
 func (c *content) seal(change uint64) *seal {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := &seal{c: c, change: change, ext: cloneExtents(c.ext), length: c.length, layer: c.layer}
+	s := &seal{c: c, change: change, gen: c.gen, ext: cloneExtents(c.ext), length: c.length, layer: c.layer, twin: cloneExtents(c.twin)}
+	s.same = extents(nil).local(0, c.length)
 	if s.layer != nil {
 		s.layer.refs++
 		s.layer.users++
@@ -63,6 +67,7 @@ func (s *seal) release() {
 // save keeps what seals need of [off, end), which is about to be overwritten.
 // c.mu is held.
 func (c *content) save(off, end int64) error {
+	c.overwritten(off, end)
 	for _, s := range c.seals {
 		if s.layer == nil || s.layer != c.layer {
 			continue
@@ -84,6 +89,15 @@ func (c *content) save(off, end int64) error {
 		}
 	}
 	return nil
+}
+
+// overwritten says that no object has [off, end) any more, as far as is known.
+// c.mu is held.
+func (c *content) overwritten(off, end int64) {
+	c.twin = c.twin.cut(off, end)
+	for _, s := range c.seals {
+		s.same = s.same.cut(off, end)
+	}
 }
 
 // keep copies [off, end) to the side. c.mu is held.

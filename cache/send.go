@@ -121,7 +121,6 @@ func (c *FS) tryPlan(f *file, j *job) (s *sending, fetch *file, o outcome) {
 	}
 
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	s = &sending{f: f, key: at, prior: prior, op: rand.Text()}
 	// A small content that is here is put: that is one request whose
 	// condition every server honours, while few do for a copy's target.
@@ -132,6 +131,7 @@ func (c *FS) tryPlan(f *file, j *job) (s *sending, fetch *file, o outcome) {
 	case f.sealed != nil:
 		s.seal, f.sealed = f.sealed, nil
 	case f.writing > 0 && changed:
+		f.mu.Unlock()
 		return nil, nil, outcome{} // its writer's close is still to come
 	default:
 		s.seal = f.content().seal(f.change)
@@ -167,17 +167,16 @@ func (c *FS) tryPlan(f *file, j *job) (s *sending, fetch *file, o outcome) {
 	s.unmark = c.mark(at)
 	var b batch
 	c.record(&b, f.node, nil, "")
-	err := c.commit(&b)
-	f.mu.Lock()
-	if err != nil {
+	if err := c.commit(&b); err != nil {
 		f.sending = nil
 		delete(c.active, at)
 		s.unmark()
+		f.mu.Lock()
 		if s.seal != nil && f.sealed == nil {
-			f.sealed = s.seal
-		} else {
-			go s.seal.release() // takes locks that we hold
+			f.sealed, s.seal = s.seal, nil
 		}
+		f.mu.Unlock()
+		s.seal.release()
 		return nil, nil, outcome{err: err}
 	}
 	return s, nil, outcome{}
@@ -224,7 +223,7 @@ func (c *FS) concludeFile(ctx context.Context, s *sending, e backends.Entry, err
 	// matter.
 	if g := c.ghosts[s.key]; g != nil && g.maybe != nil && g.maybe.running == s {
 		g.maybe.running = nil
-		if refused(err) {
+		if refused(err) && len(s.earlier) == 0 {
 			g.maybe = nil
 			if g.st == nil {
 				c.lay(&b, s.key)

@@ -66,7 +66,7 @@ func (c *content) writeAt(ctx context.Context, p []byte, off int64) (int, error)
 		c.recount()
 		return 0, err
 	}
-	c.dirty = true
+	c.differs()
 	n, werr := f.WriteAt(p, off)
 	if n > 0 {
 		c.ext = c.ext.local(off, off+int64(n))
@@ -97,7 +97,7 @@ func (c *content) truncate(size int64) (after func(), err error) {
 	if c.freed {
 		return after, backends.ErrChanged
 	}
-	c.dirty = true
+	c.differs()
 	switch {
 	case size == 0 && c.layer != nil && (c.kept == asMap || len(c.seals) > 0):
 		// A new file: the journal or a seal still needs the old one.
@@ -111,10 +111,9 @@ func (c *content) truncate(size int64) (after func(), err error) {
 			c.mu.Unlock()
 		}
 		c.ext, c.length = nil, 0
+		c.overwritten(0, maxSize)
 		c.recount()
-		if c.kept == asMap {
-			c.kept = notJournaled // to be written anew, as a file
-		}
+		c.kept = notJournaled // to be written anew, under the name of another file
 		return after, nil
 	case size < c.length:
 		if err := c.save(size, c.length); err != nil {
@@ -169,7 +168,7 @@ func (c *content) grow(size int64) (bool, error) {
 	if size <= c.length {
 		return false, nil
 	}
-	c.dirty = true
+	c.differs()
 	return true, c.lengthen(size)
 }
 
@@ -187,7 +186,7 @@ func (c *content) punch(off, end int64) error {
 	if err := c.save(off, end); err != nil {
 		return err
 	}
-	c.dirty = true
+	c.differs()
 	had := c.ext.localBytes(off, end) > 0
 	c.ext = c.ext.cut(off, end)
 	if err := c.journalRow(row{Off: off, End: end, Hole: true, Len: c.length}); err != nil {

@@ -120,7 +120,11 @@ func (s *Store) Stat(_ context.Context, name string) (backends.Entry, error) {
 	if err != nil {
 		return backends.Entry{}, err
 	}
-	return s.entry(n, name), nil
+	e := s.entry(n, name)
+	if _, v, op := s.written(name); v == e.Version {
+		e.Operation = op
+	}
+	return e, nil
 }
 
 // List implements [backends.Store].

@@ -31,6 +31,8 @@ type Error struct {
 	RequestID string
 	// Text says in one line what happened and what to do.
 	Text string
+
+	noAnswer bool
 }
 
 // Error implements error.
@@ -55,6 +57,18 @@ func (e *Error) Error() string {
 
 // Unwrap returns Kind.
 func (e *Error) Unwrap() error { return e.Kind }
+
+// Unavailable reports whether the endpoint could not be reached or could not
+// answer just then: a failure that ends by itself.
+func (e *Error) Unavailable() bool {
+	switch e.Status {
+	case http.StatusNotImplemented, http.StatusInsufficientStorage:
+		return false
+	case http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return true
+	}
+	return e.noAnswer || e.Status >= http.StatusInternalServerError || e.Code == "SlowDown" || e.Code == "RequestTimeout"
+}
 
 // credentialsError marks the failure of a credentials provider.
 type credentialsError struct{ err error }
@@ -109,6 +123,7 @@ func (s *Store) explain(ctx context.Context, err error) error {
 	case e.Status != 0:
 		e.Text = http.StatusText(e.Status)
 	default:
+		e.noAnswer = true
 		e.Text = fmt.Sprintf("no answer from %s: %s; is the server up, and are the endpoint, the region and the network right?",
 			s.where(), oneLine(cause(err).Error()))
 		return e
@@ -148,7 +163,8 @@ func (s *Store) classify(e *Error, err error) {
 		e.Kind = backends.ErrNameTooLong
 	case "EntityTooLarge":
 		e.Kind = backends.ErrTooLarge
-	case "QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded":
+	case "QuotaExceeded", "InsufficientStorage", "StorageFull", "InsufficientCapacity", "StorageLimitExceeded", "BucketQuotaExceeded",
+		"XMinioAdminBucketQuotaExceeded", "XMinioStorageFull":
 		e.Kind = backends.ErrNoSpace
 	case "ObjectParentIsFile", "XMinioParentIsObject":
 		e.Kind = backends.ErrNotDir

@@ -141,7 +141,7 @@ func TestLostCopy(t *testing.T) {
 		for i, cond := range []backends.If{{}, {Absent: true}} {
 			to := fmt.Sprint("to", i)
 			opts := backends.PutOptions{If: cond, Operation: "op-" + to}
-			losing(p, "CopyObject", "CompleteMultipartUpload")
+			losing(p, "CopyObject", "CompleteMultipartUpload", "PutObject")
 			_, err := s.(backends.Copier).Copy(ctx, "from", src, to, opts)
 			p.Inject(nil)
 			if errors.Is(err, errors.ErrUnsupported) {

@@ -28,7 +28,7 @@ type plain struct{ backends.Store }
 
 func newMemory(t testing.TB) *memory.Store {
 	t.Helper()
-	m, err := memory.New(memory.Config{NoTmpfs: true, Size: 1 << 30})
+	m, err := memory.New(memory.Config{MinPart: 16 << 10, NoTmpfs: true, Size: 1 << 30})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +69,19 @@ func (r *remembering) Put(ctx context.Context, name string, body *io.SectionRead
 		r.mu.Lock()
 		r.ops[opts.Operation] = e
 		r.mu.Unlock()
+	}
+	return e, err
+}
+
+// Stat tells the operation, too.
+func (r *remembering) Stat(ctx context.Context, name string) (backends.Entry, error) {
+	e, err := r.Store.Stat(ctx, name)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for op, made := range r.ops {
+		if err == nil && made.Name == name && made.Version == e.Version && e.Version != "" {
+			e.Operation = op
+		}
 	}
 	return e, err
 }

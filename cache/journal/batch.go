@@ -59,6 +59,24 @@ func (b *Batch) Len() int { return len(b.ops) }
 // Reset empties b and keeps its memory for the next use.
 func (b *Batch) Reset() { b.ops, b.buf = b.ops[:0], b.buf[:0] }
 
+// Append adds the changes of o after those of b.
+func (b *Batch) Append(o *Batch) {
+	from := len(b.buf)
+	b.buf = append(b.buf, o.buf...)
+	for _, x := range o.ops {
+		x.from += from
+		b.ops = append(b.ops, x)
+	}
+}
+
+// Truncate forgets all but the first n changes.
+func (b *Batch) Truncate(n int) {
+	if n < len(b.ops) {
+		b.buf = b.buf[:b.ops[n].from]
+		b.ops = b.ops[:n]
+	}
+}
+
 // prefixEnd returns the first key after all that begin with prefix, nil if
 // there is none.
 func prefixEnd(prefix []byte) []byte {

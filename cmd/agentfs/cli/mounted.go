@@ -146,6 +146,7 @@ func (r openRoute) cacheConfig(dir, user string, log *slog.Logger) cache.Config 
 		Durability:   r.durability,
 		Uploads:      r.uploads,
 		Grace:        r.grace,
+		ReadOnly:     r.readOnly,
 		NoAttributes: r.noAttributes,
 		Origin:       r.origin(),
 		Log:          log.With("route", r.path),

@@ -155,11 +155,11 @@ func whoStores(cacheDir string) string {
 	return "the next mount of the same store, or agentfs recover --cache-dir " + shellQuote(cacheDir) + ", stores the rest"
 }
 
-// serves reports whether one of the mount's routes is cached under this
-// identity.
+// serves reports whether one of the mount's routes stores what is cached under
+// this identity.
 func (m *mounted) serves(identity string) bool {
 	for _, r := range m.routes {
-		if r.cache != nil && r.cache.Identity() == identity {
+		if r.cache != nil && !r.readOnly && r.cache.Identity() == identity {
 			return true
 		}
 	}
@@ -237,10 +237,10 @@ func (m *mounted) showProgress(tty io.Writer) (stop func()) {
 	}
 }
 
-// states returns the states of all caches.
+// states returns the states of all caches that store anything.
 func (m *mounted) states() (all []cache.Status) {
 	for _, r := range m.routes {
-		if r.cache != nil {
+		if r.cache != nil && !r.readOnly {
 			all = append(all, r.cache.State())
 		}
 	}

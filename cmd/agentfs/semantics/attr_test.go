@@ -119,10 +119,12 @@ func TestExtendedAttributes(t *testing.T) {
 			isErr(t, "setxattr", err, syscall.EOPNOTSUPP)
 			_, err = unix.Getxattr(p.path("f"), "user.mine", buf)
 			isErr(t, "getxattr", err, syscall.ENODATA)
+			p.sync()
 			n, err := unix.Getxattr(p.path("f"), "user.agentfs.version", buf)
 			ok(t, "version", err)
 			v1 := string(buf[:n])
 			write(t, p.path("f"), "y")
+			p.sync()
 			n, err = unix.Getxattr(p.path("f"), "user.agentfs.version", buf)
 			ok(t, "version", err)
 			if v1 == string(buf[:n]) {

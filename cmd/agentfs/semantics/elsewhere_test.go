@@ -2,6 +2,7 @@ package semantics
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,6 +19,7 @@ func TestObjectsAppearWithinTheTTL(t *testing.T) {
 	t.Parallel()
 	p := onS3(t)
 	write(t, p.path("changed"), "old")
+	p.sync()
 	holds(t, p.path("changed"), "old")
 	if !gone(p.path("new")) || !gone(p.path("dir/new")) {
 		t.Fatal("there already")
@@ -119,8 +121,9 @@ func TestDeletedElsewhere(t *testing.T) {
 // Nobody's change is overwritten unseen. When the store holds another version
 // than the one that a change here derives from, the store's version keeps the
 // name, this machine's content is put beside it as NAME.conflict-HOST-TIME, and
-// close(2) or fsync(2) says ESTALE. The log and .agentfs/status say so too. The
-// same holds for two that create one name.
+// fsync(2), or else the next close(2) of the file, says ESTALE. The log,
+// .agentfs/status and .agentfs/conflicts say so too. The same holds for two that
+// create one name.
 func TestConflictKeepsBoth(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, before string }{{"changed", "the common ancestor"}, {"created", ""}} {
@@ -129,6 +132,7 @@ func TestConflictKeepsBoth(t *testing.T) {
 			flags := os.O_WRONLY | os.O_CREATE
 			if c.before != "" {
 				write(t, p.path("f"), c.before)
+				p.sync()
 				flags = os.O_WRONLY | os.O_TRUNC
 			}
 			conflicts := p.tree.status(t).Conflicts
@@ -136,7 +140,8 @@ func TestConflictKeepsBoth(t *testing.T) {
 			_, err := f.WriteString("ours")
 			ok(t, "write", err)
 			p.put("f", "theirs")
-			isErr(t, "close", f.Close(), syscall.ESTALE)
+			isErr(t, "fsync", f.Sync(), syscall.ESTALE)
+			ok(t, "close", f.Close())
 			p.holdsObject("f", "theirs")
 			settle()
 			holds(t, p.path("f"), "theirs")
@@ -154,13 +159,16 @@ func TestConflictKeepsBoth(t *testing.T) {
 			if now := p.tree.status(t).Conflicts; now <= conflicts {
 				t.Errorf("%d conflicts before, %d after", conflicts, now)
 			}
+			if shown := read(t, filepath.Join(p.tree.mount.dir, ".agentfs", "conflicts")); !strings.Contains(shown, p.path(beside[0])) {
+				t.Errorf(".agentfs/conflicts does not have %s:\n%s", p.path(beside[0]), shown)
+			}
 		})
 	}
 }
 
 // If the version that a change derives from is gone from the store before all
 // of it was here, there is no whole content to put beside. Then the store's
-// version keeps the name, close(2) says ESTALE, what was written here is kept
+// version keeps the name, fsync(2) says ESTALE, what was written here is kept
 // in the cache directory (agentfs recover shows where), and the mount goes on
 // as if nothing were pending.
 func TestConflictWithoutTheOldContent(t *testing.T) {
@@ -172,7 +180,8 @@ func TestConflictWithoutTheOldContent(t *testing.T) {
 	server.Put(t, keyPrefix+"f", "theirs")
 	_, err := f.WriteString("WRITTEN HERE")
 	ok(t, "write", err)
-	isErr(t, "close", f.Close(), syscall.ESTALE)
+	isErr(t, "fsync", f.Sync(), syscall.ESTALE)
+	ok(t, "close", f.Close())
 	settle()
 	holds(t, m.path("f"), "theirs")
 	if st := m.status(t); st.Pending != 0 || st.Conflicts != 1 {
@@ -188,50 +197,101 @@ func TestConflictWithoutTheOldContent(t *testing.T) {
 	}
 }
 
-// Unlinking, truncating by name or replacing by rename(2) what another client
-// has changed meanwhile is EBUSY and leaves their content where it is; done
-// again, knowing it, it succeeds. (Not ESTALE: the kernel would then repeat the
-// call by itself.)
-func TestRemovalsDoNotOverwriteUnseen(t *testing.T) {
+// What another client has changed or removed meanwhile is neither removed nor lost
+// by what was done here without knowing it. A removal that meets a newer version
+// lets it be: the name is back with their content. A file that is renamed here over
+// one that they have changed goes beside it, as a conflict. A file that they have
+// removed and that was changed here stays, with what was written here.
+func TestChangesThatCross(t *testing.T) {
 	t.Parallel()
 	p := onS3(t)
-	for _, n := range []string{"unlinked", "target", "source"} {
+	for _, n := range []string{"unlinked", "target", "source", "removed", "cut"} {
 		write(t, p.path(n), n)
-		holds(t, p.path(n), n)
 	}
+	p.sync()
+	names(t, p.dir)
 	p.put("unlinked", "theirs")
-	isErr(t, "unlink", syscall.Unlink(p.path("unlinked")), syscall.EBUSY)
-	p.holdsObject("unlinked", "theirs")
-	within(t, ttl, "theirs", func() bool { return read(t, p.path("unlinked")) == "theirs" })
-	ok(t, "unlink again", os.Remove(p.path("unlinked")))
-	write(t, p.path("target"), "target")
+	ok(t, "unlink", os.Remove(p.path("unlinked")))
+	p.sync()
+	p.holdsObjectNow("unlinked", "theirs")
+	within(t, 2*ttl, "theirs", func() bool { b, err := os.ReadFile(p.path("unlinked")); return err == nil && string(b) == "theirs" })
+	ok(t, "unlink, knowing it", os.Remove(p.path("unlinked")))
+	if _, there := p.object("unlinked"); there {
+		t.Error("the bucket has what was removed knowingly")
+	}
+
 	p.put("target", "theirs")
-	isErr(t, "rename", os.Rename(p.path("source"), p.path("target")), syscall.EBUSY)
+	ok(t, "rename", os.Rename(p.path("source"), p.path("target")))
+	d := open(t, p.dir, os.O_RDONLY)
+	isErr(t, "fsync of the directory", d.Sync(), syscall.ESTALE)
 	p.holdsObject("target", "theirs")
-	p.holdsObject("source", "source")
-	holds(t, p.path("source"), "source")
-	within(t, ttl, "theirs", func() bool { return read(t, p.path("target")) == "theirs" })
-	ok(t, "rename again", os.Rename(p.path("source"), p.path("target")))
-	p.holdsObject("target", "source")
-	write(t, p.path("cut"), "long enough")
+	beside := ""
+	within(t, 2*ttl, "beside it", func() bool {
+		for _, n := range names(t, p.dir) {
+			if strings.HasPrefix(n, "target.conflict-") {
+				beside = n
+			}
+		}
+		return beside != ""
+	})
+	p.holdsObject(beside, "source")
+	if _, there := p.object("source"); there {
+		t.Error("the bucket still has the old name")
+	}
+
+	p.remove("removed")
+	f := open(t, p.path("removed"), os.O_WRONLY|os.O_APPEND)
+	_, err := f.WriteString(", changed")
+	ok(t, "write", err)
+	ok(t, "close", f.Close())
+	p.holdsObject("removed", "removed, changed")
+
 	p.put("cut", "theirs, which is long")
-	isErr(t, "truncate", os.Truncate(p.path("cut"), 4), syscall.EBUSY)
+	ok(t, "truncate", os.Truncate(p.path("cut"), 2))
+	isErr(t, "fsync of the directory", d.Sync(), syscall.ESTALE)
 	p.holdsObject("cut", "theirs, which is long")
-	within(t, ttl, "theirs", func() bool { return read(t, p.path("cut")) == "theirs, which is long" })
-	ok(t, "truncate again", os.Truncate(p.path("cut"), 6))
-	p.holdsObject("cut", "theirs")
 }
 
-// rmdir(2) asks the store: a directory in which another client has put
-// something is ENOTEMPTY, whatever was listed before.
-func TestRmdirAsksTheStore(t *testing.T) {
+// With durability=close the call itself says that what it is about was changed
+// elsewhere: unlink(2) is EBUSY and leaves their content where it is; done again,
+// knowing it, it succeeds. (Not ESTALE: the kernel would then repeat the call by
+// itself.)
+func TestRemovalsWithDurabilityClose(t *testing.T) {
+	t.Parallel()
+	server := s3test.Versitygw(t)
+	m := startS3(t, server, "", nil, "durability", "close", "ttl", ttl.String())
+	write(t, m.path("f"), "ours")
+	holds(t, m.path("f"), "ours")
+	server.Put(t, keyPrefix+"f", "theirs")
+	isErr(t, "unlink", syscall.Unlink(m.path("f")), syscall.EBUSY)
+	m.holdsObject("f", "theirs")
+	within(t, 2*ttl, "theirs", func() bool { b, err := os.ReadFile(m.path("f")); return err == nil && string(b) == "theirs" })
+	ok(t, "unlink again", os.Remove(m.path("f")))
+	if _, there := getObject(t, server, keyPrefix+"f"); there {
+		t.Error("the bucket still has it")
+	}
+}
+
+// rmdir(2) believes a listing for as long as the ttl. What another client has put
+// into the directory in that time stays, and the directory with it: both are there
+// again when the ttl has passed. After the ttl rmdir(2) asks, and is ENOTEMPTY.
+func TestRmdirBelievesTheListing(t *testing.T) {
 	t.Parallel()
 	p := onS3(t)
 	mkdir(t, p.path("d"))
-	if got := names(t, p.path("d")); len(got) != 0 {
-		t.Fatalf("listed: %q", got)
+	mkdir(t, p.path("e"))
+	p.sync()
+	for _, d := range []string{"d", "e"} {
+		if got := names(t, p.path(d)); len(got) != 0 {
+			t.Fatalf("listed: %q", got)
+		}
 	}
 	p.put("d/theirs", "theirs")
-	isErr(t, "rmdir", syscall.Rmdir(p.path("d")), syscall.ENOTEMPTY)
-	holds(t, p.path("d/theirs"), "theirs")
+	ok(t, "rmdir", syscall.Rmdir(p.path("d")))
+	p.holdsObject("d/theirs", "theirs")
+	within(t, 3*ttl, "there again", func() bool { b, err := os.ReadFile(p.path("d/theirs")); return err == nil && string(b) == "theirs" })
+	p.put("e/theirs", "theirs")
+	settle()
+	isErr(t, "rmdir", syscall.Rmdir(p.path("e")), syscall.ENOTEMPTY)
+	holds(t, p.path("e/theirs"), "theirs")
 }

@@ -34,7 +34,7 @@ func TestExclusiveCreateHasOneWinner(t *testing.T) {
 
 // A write with O_APPEND goes to the end of the file as it is at that moment:
 // processes of one mount that append to the same file lose nothing and tear no
-// record. On S3 the bucket has the whole new content at close.
+// record. To S3 the whole new content is sent.
 func TestAppend(t *testing.T) {
 	onEach(t, func(t *testing.T, p place) {
 		const n = 150
@@ -61,8 +61,7 @@ func TestAppend(t *testing.T) {
 }
 
 // Opening with O_TRUNC and truncate(2) without an open file change the size at
-// once. On S3 the new content of an opened file is in the store at close, that
-// of truncate(2) when the call returns. What a larger size adds reads as zeros.
+// once. What a larger size adds reads as zeros, and is zeros in the object.
 func TestTruncate(t *testing.T) {
 	onEach(t, func(t *testing.T, p place) {
 		f := p.path("f")
@@ -171,8 +170,8 @@ func TestChangeInsideALargeObject(t *testing.T) {
 }
 
 // What is written through a shared mapping is in the file: other readers see it
-// after msync(2), and on S3 the store has it when the file was synced or
-// unmapped and closed.
+// after msync(2). On S3 msync(2) is an fsync, and what is written after the last
+// close is sent when the kernel lets go of the mapping.
 func TestWritableMapping(t *testing.T) {
 	onEach(t, func(t *testing.T, p place) {
 		write(t, p.path("f"), strings.Repeat("a", 10_000))
@@ -184,7 +183,7 @@ func TestWritableMapping(t *testing.T) {
 		want := strings.Repeat("a", 5000) + "written through the mapping" + strings.Repeat("a", 10_000-5027)
 		holds(t, p.path("f"), want)
 		if p.s3 {
-			p.holdsObject("f", want)
+			p.holdsObjectNow("f", want)
 		}
 		// After the last close, the mapping alone keeps the file.
 		ok(t, "close", f.Close())
@@ -193,7 +192,7 @@ func TestWritableMapping(t *testing.T) {
 		want = "LATE" + want[4:]
 		within(t, ttl*10, "in the file", func() bool { return read(t, p.path("f")) == want })
 		if p.s3 {
-			within(t, ttl*10, "in the bucket", func() bool { got, _ := p.object("f"); return got == want })
+			within(t, ttl*10, "in the bucket", func() bool { got, _ := p.objectNow("f"); return got == want })
 		}
 	})
 }
@@ -221,7 +220,7 @@ func TestFallocate(t *testing.T) {
 
 // Holes cost nothing while a file is open and are zeros for every reader;
 // SEEK_HOLE and SEEK_DATA find them in a file of this machine's making. An
-// object has no holes: at close their zeros are sent to the store.
+// object has no holes: their zeros are sent to the store.
 func TestHoles(t *testing.T) {
 	onEach(t, func(t *testing.T, p place) {
 		f := open(t, p.path("f"), os.O_RDWR|os.O_CREATE)

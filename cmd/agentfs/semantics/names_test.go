@@ -248,11 +248,15 @@ func TestRemoveTree(t *testing.T) {
 			write(t, p.path(fmt.Sprintf("top/d%d/e/f%d", i%7, i)), "x")
 		}
 		mkdir(t, p.path("top/empty"))
+		if p.s3 {
+			p.sync()
+		}
 		run(t, p.dir, "rm", "-r", "top")
 		if !gone(p.path("top")) {
 			t.Error("top is still there")
 		}
 		if p.s3 {
+			p.sync()
 			for _, k := range p.tree.server.Keys(t) {
 				if strings.HasPrefix(k, p.key+"top") {
 					t.Errorf("the bucket still has %s", k)
@@ -260,4 +264,27 @@ func TestRemoveTree(t *testing.T) {
 			}
 		}
 	})
+}
+
+// On S3 the objects of a removed tree are removed in the background, many at once
+// where the endpoint can do that; "rm -r" waits for none of it.
+func TestRemoveTreeIsBatched(t *testing.T) {
+	server := s3test.Versitygw(t)
+	proxy := s3test.NewProxy(t, server)
+	m := startS3(t, server.Through(proxy), "", nil, "ttl", "1h")
+	for i := range 400 {
+		putObject(t, server, fmt.Sprintf("%stop/d%d/f%d", keyPrefix, i%4, i), "x")
+	}
+	for d := range 4 {
+		names(t, m.path(fmt.Sprint("top/d", d)))
+	}
+	proxy.Reset()
+	run(t, m.dir, "rm", "-r", "top")
+	m.sync()
+	if keys := server.Keys(t); len(keys) != 0 {
+		t.Errorf("the bucket still has %q", keys)
+	}
+	if n := proxy.Total(); n > 40 {
+		t.Errorf("%d requests for 400 objects: %v", n, proxy.Counts())
+	}
 }

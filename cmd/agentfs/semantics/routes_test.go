@@ -76,9 +76,28 @@ type place struct {
 // path returns the path of a name in the place.
 func (p place) path(name string) string { return filepath.Join(p.dir, name) }
 
+// sync waits until the store has everything in the place.
+func (p place) sync() { p.t.Helper(); syncDir(p.t, p.dir) }
+
+// syncDir waits until the store has everything below a directory.
+func syncDir(t testing.TB, dir string) {
+	t.Helper()
+	d, err := os.Open(dir)
+	ok(t, "open", err)
+	defer d.Close()
+	ok(t, "fsync of "+dir, d.Sync())
+}
+
 // object returns what the bucket holds for a name in the place, as another S3
-// client sees it.
+// client sees it when the store has everything in the place.
 func (p place) object(name string) (string, bool) {
+	p.t.Helper()
+	p.sync()
+	return p.objectNow(name)
+}
+
+// objectNow is object without waiting for the store.
+func (p place) objectNow(name string) (string, bool) {
 	p.t.Helper()
 	return getObject(p.t, p.tree.server, p.key+name)
 }
@@ -229,10 +248,18 @@ func holds(t testing.TB, path, want string) {
 	}
 }
 
-// holdsObject fails unless the bucket has that content for name.
+// holdsObject fails unless the bucket has that content for name when the store
+// has everything in the place.
 func (p place) holdsObject(name, want string) {
 	p.t.Helper()
-	if got, there := p.object(name); !there || got != want {
+	p.sync()
+	p.holdsObjectNow(name, want)
+}
+
+// holdsObjectNow is holdsObject without waiting for the store.
+func (p place) holdsObjectNow(name, want string) {
+	p.t.Helper()
+	if got, there := p.objectNow(name); !there || got != want {
 		p.t.Errorf("the bucket has %s (there: %v) for %s, want %s", brief(got), there, name, brief(want))
 	}
 }

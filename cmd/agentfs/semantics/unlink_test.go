@@ -13,17 +13,21 @@ import (
 // A file that is unlinked while somebody has it open keeps everything until the
 // last close, on every route: content, reads, writes, truncation, fchmod,
 // futimens, fstat with a link count of 0, and on memory and the host extended
-// attributes. On S3 the object is gone when unlink returns, and nothing written
-// later brings it back.
+// attributes. On S3 the object is removed in the background, the file keeps its
+// bytes, and nothing written later brings it back.
 func TestUnlinkedOpenFile(t *testing.T) {
 	onEach(t, func(t *testing.T, p place) {
 		big := strings.Repeat("stored content, ", 200_000)
 		write(t, p.path("f"), big)
+		if p.s3 {
+			p.sync()
+		}
 		f := open(t, p.path("f"), os.O_RDWR)
 		fd := int(f.Fd())
 		ok(t, "unlink", os.Remove(p.path("f")))
 		if p.s3 {
-			if _, there := p.object("f"); there {
+			p.sync()
+			if _, there := p.objectNow("f"); there {
 				t.Error("the bucket still has the object")
 			}
 		}
