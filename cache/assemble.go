@@ -352,10 +352,7 @@ func (c *FS) beginUpload(ctx context.Context, key string, opts backends.PutOptio
 	}
 	var b batch
 	b.Put("u/"+u.ID(), mustJSON(uploadRecord{Key: text(key), ID: text(u.ID())}))
-	c.ns.Lock()
-	err = c.commit(&b)
-	c.ns.Unlock()
-	if err != nil {
+	if err := c.put(&b.Batch); err != nil {
 		c.abandon(u.ID(), u)
 		return nil, err
 	}
@@ -366,9 +363,9 @@ func (c *FS) beginUpload(ctx context.Context, key string, opts backends.PutOptio
 func (c *FS) forgetUpload(id string) {
 	var b batch
 	b.Delete("u/" + id)
-	c.ns.Lock()
-	defer c.ns.Unlock()
-	c.commitLate(&b)
+	if err := c.put(&b.Batch); err != nil {
+		c.log.Warn("the journal can't be written", "err", err) // the next mount looks for it in vain
+	}
 }
 
 // abandon gives an upload up, in the background; what can't be given up before

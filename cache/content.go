@@ -43,6 +43,7 @@ type content struct {
 	// that all is well before the commit.
 	recorded bool
 	mapped   bool // the journal may have a map
+	named    bool // the journal may name the local bytes
 	// row is the number of the last range that was journaled, rowMap that of the
 	// last one that is in the map. They only grow, so that writers can add rows
 	// while a map is on its way to the journal.
@@ -249,7 +250,9 @@ func (c *content) differs() {
 func (c *content) settle(now *stored, s *seal, clean bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.ext = c.ext.settled(now, s.ext)
+	// What was sealed since and waits for its turn refers to the same objects.
+	was := s.ext
+	c.ext = c.ext.stored(was, now)
 	c.twin = c.twin.shared(now, s.same, c.length)
 	later := false
 	for _, t := range c.seals {
@@ -257,7 +260,7 @@ func (c *content) settle(now *stored, s *seal, clean bool) {
 			later = true
 			continue
 		}
-		t.ext = t.ext.settled(now, s.ext)
+		t.ext = t.ext.stored(was, now)
 		if later {
 			t.twin = t.twin.shared(now, s.same, t.length)
 		}
@@ -269,20 +272,6 @@ func (c *content) settle(now *stored, s *seal, clean bool) {
 	if clean {
 		c.kept = notJournaled
 	}
-}
-
-// settled returns x with now in the place of what was as it is in the map of
-// what now has become.
-func (x extents) settled(now *stored, of extents) (all extents) {
-	for _, e := range x {
-		if e.src != nil {
-			if was, ok := of.at(e.off, e.end); ok && was.end == e.end && was.src == e.src && was.at == e.at {
-				e.src, e.at = now, e.off
-			}
-		}
-		all = all.set(e)
-	}
-	return all
 }
 
 // shared returns x with now in the ranges of same, up to limit.
@@ -359,7 +348,7 @@ func (c *content) evictClean(base *stored) (freed int64, again bool) {
 	switch {
 	case c.freed || c.users == 0 && c.charged == 0:
 		return 0, false
-	case c.users > 0 || c.dirty || c.kept != notJournaled || len(c.seals) > 0:
+	case c.users > 0 || c.dirty || c.named || c.kept != notJournaled || len(c.seals) > 0:
 		return 0, true
 	}
 	if c.layer != nil {
@@ -377,7 +366,7 @@ func (c *content) evictClean(base *stored) (freed int64, again bool) {
 // of a clean content all that is here can be fetched again. c.mu is held. It
 // reports whether there was something.
 func (c *content) recycle(base *stored) bool {
-	if c.dirty || c.pinned > 0 || c.freed || c.charged == 0 || c.layer == nil || len(c.seals) > 0 || base == nil {
+	if c.dirty || c.named || c.pinned > 0 || c.freed || c.charged == 0 || c.layer == nil || len(c.seals) > 0 || base == nil {
 		return false
 	}
 	if err := c.layer.truncate(0); err != nil {
