@@ -50,6 +50,7 @@ func (c *FS) sendSeal(ctx context.Context, s *sending) (e backends.Entry, sent i
 	if err := c.wholeSeal(ctx, s); err != nil {
 		return e, 0, &sourceError{err}
 	}
+	s.final.Store(true)
 	e, err = c.store.Put(ctx, s.key, s.seal.reader(ctx), s.options())
 	return e, s.seal.length, err
 }
@@ -72,6 +73,7 @@ func (c *FS) wholeSeal(ctx context.Context, s *sending) error {
 	if f.change == s.seal.change {
 		s.seal.release()
 		s.seal = content.seal(f.change)
+		s.seal.use()
 	}
 	return nil
 }
@@ -143,8 +145,10 @@ func (c *FS) follow(s *sending, now *stored) error {
 		}
 		return all
 	}
-	content.ext, s.seal.ext = moved(content.ext), moved(s.seal.ext)
-	content.twin, s.seal.twin = nil, nil
+	content.ext, content.twin = moved(content.ext), nil
+	for _, t := range content.seals {
+		t.ext, t.twin = moved(t.ext), nil
+	}
 	content.mu.Unlock()
 	f.mu.Unlock()
 	s.prior, s.cond = now, backends.If{Match: now.version}
@@ -201,6 +205,7 @@ func (c *FS) assemble(ctx context.Context, s *sending, parts []part) (e backends
 	}
 	done, sent, err := c.makeParts(ctx, s, u, parts)
 	if err == nil {
+		s.final.Store(true)
 		e, err = u.Complete(ctx, done)
 		err = uploadGone(err)
 	}
@@ -259,6 +264,21 @@ func (c *FS) makeParts(ctx context.Context, s *sending, u backends.Upload, parts
 	}
 	err := g.Wait()
 	return done, sent.Load(), err
+}
+
+// replacing waits, once s has been found to be gone, for the end of an attempt
+// of our own that may have replaced it: the contents refer to the new object
+// then.
+func (c *FS) replacing(s *stored) {
+	for end := time.Now().Add(storeTimeout); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		c.ns.Lock()
+		a := c.active[s.key]
+		busy := a != nil && a.final.Load()
+		c.ns.Unlock()
+		if !busy {
+			return
+		}
+	}
 }
 
 // whyNotCopied tells, after a copy has found that something is not there,

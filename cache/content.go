@@ -250,14 +250,18 @@ func (c *content) differs() {
 func (c *content) settle(now *stored, s *seal, clean bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// What was sealed since and waits for its turn refers to the same objects.
-	was := s.ext
-	c.ext = c.ext.stored(was, now)
-	for _, other := range c.seals {
-		other.ext = other.ext.stored(was, now)
-	}
-	for _, e := range s.same {
-		c.twin = c.twin.set(extent{off: e.off, end: e.end, src: now, at: e.off})
+	c.ext = c.ext.settled(now, s.ext)
+	c.twin = c.twin.shared(now, s.same, c.length)
+	later := false
+	for _, t := range c.seals {
+		if t == s {
+			later = true
+			continue
+		}
+		t.ext = t.ext.settled(now, s.ext)
+		if later {
+			t.twin = t.twin.shared(now, s.same, t.length)
+		}
 	}
 	// Who has changed it since may not have said so yet (file.touched).
 	if clean && c.gen == s.gen {
@@ -268,34 +272,60 @@ func (c *content) settle(now *stored, s *seal, clean bool) {
 	}
 }
 
+// settled returns x with now in the place of what was as it is in the map of
+// what now has become.
+func (x extents) settled(now *stored, of extents) (all extents) {
+	for _, e := range x {
+		if e.src != nil {
+			if was, ok := of.at(e.off, e.end); ok && was.end == e.end && was.src == e.src && was.at == e.at {
+				e.src, e.at = now, e.off
+			}
+		}
+		all = all.set(e)
+	}
+	return all
+}
+
+// shared returns x with now in the ranges of same, up to limit.
+func (x extents) shared(now *stored, same extents, limit int64) extents {
+	x = cloneExtents(x)
+	for _, e := range same {
+		x = x.set(extent{off: e.off, end: min(e.end, limit), src: now, at: e.off})
+	}
+	return x
+}
+
+// rebased returns x with now in the place of old.
+func (x extents) rebased(old, now *stored) extents {
+	x = cloneExtents(x)
+	for i := range x {
+		if x[i].src == old {
+			x[i].src = now
+		}
+	}
+	return x
+}
+
 // rebase makes what refers to old refer to now, a copy of it.
 func (c *content) rebase(old, now *stored) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	move := func(x extents) {
-		for i := range x {
-			if x[i].src == old {
-				x[i].src = now
-			}
-		}
-	}
-	move(c.ext)
-	move(c.twin)
+	c.ext, c.twin = c.ext.rebased(old, now), c.twin.rebased(old, now)
 	for _, s := range c.seals {
-		move(s.ext)
+		s.ext, s.twin = s.ext.rebased(old, now), s.twin.rebased(old, now)
 	}
 }
 
-// sources returns the objects that bytes of c are in, or of what waits to be
-// sent of it.
+// sources returns the objects that bytes of c are in, or of what is to be sent
+// of it.
 func (c *content) sources() []*stored {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	all := c.ext.sources()
 	for _, s := range c.seals {
-		for _, o := range s.ext.sources() {
-			if !slices.Contains(all, o) {
-				all = append(all, o)
+		for _, src := range s.ext.sources() {
+			if !slices.Contains(all, src) {
+				all = append(all, src)
 			}
 		}
 	}

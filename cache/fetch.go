@@ -116,6 +116,9 @@ func (e extent) near(n extent) bool { return e.src == n.src && n.at-e.at == n.of
 func (c *content) run(f *fetching) {
 	p := make([]byte, f.end-f.off)
 	err := c.fs.readStored(context.Background(), f.src, p, f.at)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, backends.ErrChanged) {
+		c.fs.replacing(f.src) // perhaps by what we know in a moment
+	}
 	c.mu.Lock()
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, backends.ErrChanged) {
 		if e, ok := c.ext.at(f.off, f.end); ok && e.src != f.src {

@@ -202,14 +202,37 @@ func (x *byteFile) renameAndBack() {
 	}
 }
 
+// copyRange copies within the file.
+func (x *byteFile) copyRange(from, to, n int) {
+	x.t.Helper()
+	n = max(0, min(n, len(x.model)-from))
+	if from < to+n && to < from+n {
+		return
+	}
+	for n > 0 {
+		var done int64
+		x.insist("copy", func() (err error) {
+			done, err = x.c.CopyRange(x.t.Context(), x.h, int64(from), x.h, int64(to), int64(n))
+			return err
+		})
+		k := int(done)
+		if k == 0 || k > n {
+			x.fatal("copy of %d+%d: %d", from, n, k)
+		}
+		x.grow(to + k)
+		copy(x.model[to:], x.model[from:from+k])
+		from, to, n = from+k, to+k, n-k
+	}
+}
+
 // step does one thing to the file and to the model.
 func (x *byteFile) step() {
 	ctx := x.t.Context()
 	off, n := x.r.IntN(byteFileMax), 1+x.r.IntN(1<<uint(4+x.r.IntN(15)))
 	op := []string{
 		"write", "write", "write", "read", "read", "read", "truncate", "punch",
-		"allocate", "reopen", "sync", "evict", "readers", "rename",
-	}[x.r.IntN(14)]
+		"allocate", "reopen", "sync", "evict", "readers", "rename", "copy",
+	}[x.r.IntN(15)]
 	x.done = append(x.done, fmt.Sprintf("%s %d+%d", op, off, n))
 	switch op {
 	case "write":
@@ -247,6 +270,8 @@ func (x *byteFile) step() {
 		x.readers()
 	case "rename":
 		x.renameAndBack()
+	case "copy":
+		x.copyRange(x.r.IntN(byteFileMax), off, 4*n)
 	}
 	if a, err := x.c.Attr(ctx, x.n); err != nil || a.Size != int64(len(x.model)) {
 		x.fatal("size %d, want %d, %v", a.Size, len(x.model), err)
