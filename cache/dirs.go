@@ -59,10 +59,7 @@ func (c *FS) place(n *tree.Node) {
 	case c.haunted(at):
 		c.limbo[n] = struct{}{}
 	default:
-		// Up to now all that is in it is known.
-		d.mu.Lock()
-		d.local, d.listed = false, time.Now()
-		d.mu.Unlock()
+		c.setLocal(d, false)
 		delete(c.limbo, n)
 	}
 }
