@@ -147,3 +147,13 @@ func (x extents) sources() (all []*stored) {
 	}
 	return all
 }
+
+// of returns the parts of x that lie in an object.
+func (x extents) of(s *stored) (out extents) {
+	for _, e := range x {
+		if e.src == s {
+			out = append(out, e)
+		}
+	}
+	return out
+}
