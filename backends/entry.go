@@ -111,6 +111,9 @@ type AttrChange struct {
 	Size  int64 // bytes; growing adds zeros
 	Atime time.Time
 	Mtime time.Time
+	// Now has those of the times that are the moment of the call and nobody's
+	// choice (UTIME_NOW).
+	Now AttrMask
 }
 
 // Has reports whether all fields in m are set.

@@ -181,7 +181,7 @@ func (c *FS) version(n *tree.Node) backends.Version {
 func (c *FS) putAttr(n *tree.Node) backends.AttrChange {
 	a := c.tree.Attr(n)
 	ch := backends.AttrChange{Set: backends.SetMtime, Mtime: a.Mtime}
-	if a.Mode.Perm() != c.cfg.FileMode.Perm() {
+	if a.Mode.IsRegular() && a.Mode.Perm() != c.cfg.FileMode.Perm() {
 		ch.Set |= backends.SetMode
 		ch.Mode = a.Mode &^ fs.ModeType
 	}

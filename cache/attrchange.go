@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"strings"
-	"time"
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/tree"
@@ -28,20 +27,17 @@ func (c *FS) setAttr(t *tree.Node, ch backends.AttrChange, sized bool) error {
 	} else {
 		own.mode = own.mode || c.tree.Attr(t).Mode != before.Mode
 	}
-	chosen := func(at time.Time) bool {
-		return !sized && !(fresh && time.Since(at).Abs() < justNow)
+	chosen := func(m backends.AttrMask) bool {
+		return !sized && !(fresh && ch.Now&m != 0)
 	}
 	if ch.Has(backends.SetMtime) {
-		own.mtime.Store(chosen(ch.Mtime))
+		own.mtime.Store(chosen(backends.SetMtime))
 	}
 	if ch.Has(backends.SetAtime) {
-		own.atime.Store(chosen(ch.Atime))
+		own.atime.Store(chosen(backends.SetAtime))
 	}
 	return c.attrsChanged(t)
 }
-
-// justNow is how old a time may be that is taken for UTIME_NOW.
-const justNow = 20 * time.Millisecond
 
 // attrsChanged records a change of t's attributes that has been made in the
 // tree. c.ns is held.

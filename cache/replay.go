@@ -288,7 +288,7 @@ func (r *replaying) files(b *batch) {
 func (r *replaying) content(f *file, rec *nodeRecord) error {
 	c := r.c
 	id := f.node.ID()
-	content := &content{fs: c, id: id, dirty: true, kept: asFile, recorded: true}
+	content := &content{fs: c, id: id, dirty: true, kept: asFile, recorded: true, named: true}
 	f.c = content
 	if rec.Layer != "" {
 		if strings.Contains(rec.Layer, "/") {

@@ -82,10 +82,16 @@ func attrChange(in *fuse.SetAttrIn) backends.AttrChange {
 	if t, ok := in.GetATime(); ok {
 		c.Set |= backends.SetAtime
 		c.Atime = t
+		if in.Valid&fuse.FATTR_ATIME_NOW != 0 {
+			c.Now |= backends.SetAtime
+		}
 	}
 	if t, ok := in.GetMTime(); ok {
 		c.Set |= backends.SetMtime
 		c.Mtime = t
+		if in.Valid&fuse.FATTR_MTIME_NOW != 0 {
+			c.Now |= backends.SetMtime
+		}
 	}
 	return c
 }
