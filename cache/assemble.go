@@ -336,7 +336,7 @@ func (c *FS) beginUpload(ctx context.Context, key string, opts backends.PutOptio
 	}
 	var b batch
 	b.Put("u/"+u.ID(), mustJSON(uploadRecord{Key: text(key), ID: text(u.ID())}))
-	if err := c.commit(&b); err != nil {
+	if err := c.put(&b.Batch); err != nil {
 		c.abandon(u.ID(), u)
 		return nil, err
 	}
@@ -347,7 +347,9 @@ func (c *FS) beginUpload(ctx context.Context, key string, opts backends.PutOptio
 func (c *FS) forgetUpload(id string) {
 	var b batch
 	b.Delete("u/" + id)
-	c.commitLate(&b)
+	if err := c.put(&b.Batch); err != nil {
+		c.log.Warn("the journal can't be written", "err", err) // the next mount looks for it in vain
+	}
 }
 
 // abandon gives an upload up, in the background; what can't be given up before

@@ -73,24 +73,6 @@ func newFile(t *testing.T, f *cache.FS, dir backends.Node, name string) backends
 	return h
 }
 
-// holders returns the names directly below dir whose content has part in it.
-func holders(t *testing.T, s backends.Store, dir, part string) []string {
-	t.Helper()
-	var all []string
-	for e, err := range s.List(t.Context(), dir, "") {
-		if errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !e.IsDir() && strings.Contains(get(t, s, e.Name), part) {
-			all = append(all, e.Name)
-		}
-	}
-	return all
-}
-
 // What is written to an open file is not lost when somebody else has replaced
 // or removed the file and a lookup has shown that here: it goes beside the
 // name, and fsync says so.

@@ -159,7 +159,7 @@ func (c *FS) Close(ctx context.Context) error {
 		var b batch // what were the ways to it
 		b.DeletePrefix("n/")
 		b.DeletePrefix("x/")
-		c.commitLate(&b)
+		_ = c.put(&b.Batch) // the next mount looks in vain
 	}
 	if jerr := c.journal.Close(); jerr != nil && left > 0 {
 		err = errors.Join(err, jerr)
@@ -223,6 +223,7 @@ const roomPatience = 30 * time.Second
 // makeRoom lets a writer wait until something has been brought to the store,
 // which can be evicted then. It returns false if nothing is on its way.
 func (c *FS) makeRoom(ctx context.Context) bool {
+	c.flushLate() // what is in the store can be evicted once the journal says so
 	c.q.hurryAll()
 	ends, busy := c.q.progress()
 	deadline := time.Now().Add(roomPatience)

@@ -89,7 +89,7 @@ type FS struct {
 	limbo  map[*tree.Node]struct{} // directories; see place
 	making map[string]int          // keys whose directory is being made
 	active map[string]*sending     // attempts under way, by key
-	late   journal.Batch           // see commitLate
+	late   batch                   // see commitLate
 	// lateTimer calls flushLate.
 	lateTimer *time.Timer
 

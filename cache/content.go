@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/agentfs/agentfs/backends"
@@ -42,6 +43,7 @@ type content struct {
 	// that all is well before the commit.
 	recorded bool
 	mapped   bool // the journal may have a map
+	named    bool // the journal may name the local bytes
 	// row is the number of the last range that was journaled, rowMap that of the
 	// last one that is in the map. They only grow, so that writers can add rows
 	// while a map is on its way to the journal.
@@ -248,16 +250,12 @@ func (c *content) differs() {
 func (c *content) settle(now *stored, s *seal, clean bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var x extents
-	for _, e := range c.ext {
-		if e.src != nil {
-			if was, ok := s.ext.at(e.off, e.end); ok && was.end == e.end && was.src == e.src && was.at == e.at {
-				e.src, e.at = now, e.off
-			}
-		}
-		x = x.set(e)
+	// What was sealed since and waits for its turn refers to the same objects.
+	was := s.ext
+	c.ext = c.ext.stored(was, now)
+	for _, other := range c.seals {
+		other.ext = other.ext.stored(was, now)
 	}
-	c.ext = x
 	for _, e := range s.same {
 		c.twin = c.twin.set(extent{off: e.off, end: e.end, src: now, at: e.off})
 	}
@@ -274,23 +272,34 @@ func (c *content) settle(now *stored, s *seal, clean bool) {
 func (c *content) rebase(old, now *stored) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for i := range c.ext {
-		if c.ext[i].src == old {
-			c.ext[i].src = now
+	move := func(x extents) {
+		for i := range x {
+			if x[i].src == old {
+				x[i].src = now
+			}
 		}
 	}
-	for i := range c.twin {
-		if c.twin[i].src == old {
-			c.twin[i].src = now
-		}
+	move(c.ext)
+	move(c.twin)
+	for _, s := range c.seals {
+		move(s.ext)
 	}
 }
 
-// sources returns the objects that bytes of c are in.
+// sources returns the objects that bytes of c are in, or of what waits to be
+// sent of it.
 func (c *content) sources() []*stored {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.ext.sources()
+	all := c.ext.sources()
+	for _, s := range c.seals {
+		for _, o := range s.ext.sources() {
+			if !slices.Contains(all, o) {
+				all = append(all, o)
+			}
+		}
+	}
+	return all
 }
 
 // fetchAll makes everything local.
@@ -321,7 +330,7 @@ func (c *content) evictClean(base *stored) (freed int64, again bool) {
 	switch {
 	case c.freed || c.users == 0 && c.charged == 0:
 		return 0, false
-	case c.users > 0 || c.dirty || c.kept != notJournaled || len(c.seals) > 0:
+	case c.users > 0 || c.dirty || c.named || c.kept != notJournaled || len(c.seals) > 0:
 		return 0, true
 	}
 	if c.layer != nil {
@@ -339,7 +348,7 @@ func (c *content) evictClean(base *stored) (freed int64, again bool) {
 // of a clean content all that is here can be fetched again. c.mu is held. It
 // reports whether there was something.
 func (c *content) recycle(base *stored) bool {
-	if c.dirty || c.pinned > 0 || c.freed || c.charged == 0 || c.layer == nil || len(c.seals) > 0 || base == nil {
+	if c.dirty || c.named || c.pinned > 0 || c.freed || c.charged == 0 || c.layer == nil || len(c.seals) > 0 || base == nil {
 		return false
 	}
 	if err := c.layer.truncate(0); err != nil {

@@ -59,9 +59,11 @@ func (c *FS) place(n *tree.Node) {
 	case c.haunted(at):
 		c.limbo[n] = struct{}{}
 	default:
-		// Up to now all that is in it is known.
 		d.mu.Lock()
-		d.local, d.listed = false, time.Now()
+		d.local = false
+		if !d.replayed {
+			d.listed = time.Now() // until now all that is in it was here
+		}
 		d.mu.Unlock()
 		delete(c.limbo, n)
 	}
@@ -146,6 +148,7 @@ func (c *FS) runDir(ctx context.Context, j *job) outcome {
 	}
 	unmark := c.mark(at)
 	c.making[at]++
+	c.sendingBelow(n)
 	c.ns.Unlock()
 	err := c.store.Mkdir(ctx, at, backends.AttrChange{})
 	c.ns.Lock()
@@ -235,6 +238,14 @@ func (c *FS) arrivedIn(b *batch, n *tree.Node) {
 // n itself. c.ns is held.
 func (c *FS) stored(d *dir) bool {
 	return !d.local || d.marker || d.maybe || d.job == nil || c.q.begun(d.job)
+}
+
+// sendingBelow is called before n is sent: from then on the store may have the
+// directories above. c.ns is held.
+func (c *FS) sendingBelow(n *tree.Node) {
+	for p, _, ok := c.tree.Where(n); ok && p != c.tree.Root(); p, _, ok = c.tree.Where(p) {
+		dirOf(p).maybe = true
+	}
 }
 
 // moveBelow makes the store follow n, which is at from and about to be renamed

@@ -47,7 +47,8 @@ type file struct {
 	pending bool      // it differs from what the store has under its name
 	report  error     // of an upload that failed: for the next close or fsync
 	gone    bool      // no name leads here any more
-	lingers bool      // but it can still be opened
+	// replaced: by a rename; then it lingers for a moment, and can be opened.
+	replaced, lingers bool
 	// astray is the path that a file had when the store took its name away:
 	// somebody else removed or replaced it. What is written to such a file
 	// is still the writer's, and goes beside the name.
@@ -192,7 +193,7 @@ func (f *file) dropLocked() {
 	if f.handles > 0 || f.c == nil {
 		return
 	}
-	if f.lingers || f.c.size() > lingerSize || !f.c.complete() {
+	if !f.replaced || f.lingers || f.c.size() > lingerSize || !f.c.complete() {
 		f.lingers = false
 		f.c.free()
 		return

@@ -57,6 +57,10 @@ func (c *FS) addGhost(b *batch, g *ghost) *ghost {
 	}
 	g.job.g = g
 	c.ghosts[g.id()] = g
+	if old != nil && old.maybe != nil && old.maybe.Layer != "" && (g.maybe == nil || g.maybe.Layer != old.maybe.Layer) {
+		layer := old.maybe.Layer
+		b.after = append(b.after, func() { c.room.removeLayer(layer) })
+	}
 	b.undo = append(b.undo, func() {
 		if c.ghosts[g.id()] != g {
 			return
@@ -129,9 +133,18 @@ func (c *FS) lay(b *batch, id string) {
 	delete(c.ghosts, id)
 	b.Delete("g/" + id)
 	if g.maybe != nil && g.maybe.Layer != "" {
-		c.room.removeLayer(g.maybe.Layer)
+		layer := g.maybe.Layer
+		b.after = append(b.after, func() { c.room.removeLayer(layer) })
 	}
 	c.q.drop(g.job)
+	b.undo = append(b.undo, func() {
+		if c.ghosts[id] == nil {
+			g.job = c.q.newJob(jobGhost)
+			g.job.g = g
+			c.ghosts[id] = g
+			c.q.touch(g.job)
+		}
+	})
 	if len(c.ghosts) > 0 {
 		c.q.kick() // a directory may be empty now
 	}

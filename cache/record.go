@@ -161,7 +161,9 @@ func mustJSON(v any) []byte {
 type batch struct {
 	journal.Batch
 	undo []func() // takes back what is remembered of the batch if it fails
-	done []func() // remembers that it has not
+	done []func() // remembers that it has not; whoever has these doesn't wait
+	// after is what can be done once the journal has it.
+	after []func()
 }
 
 // commit puts a batch down, after what waits in c.late. What is not in the
@@ -171,60 +173,59 @@ func (c *FS) commit(b *batch) error {
 	if b.Len() == 0 {
 		return nil
 	}
-	if c.late.Len() > 0 {
-		c.late.Append(&b.Batch)
-		if err := c.commitNow(&c.late, b.undo); err != nil {
-			c.late.Truncate(c.late.Len() - b.Len())
-			return err
+	c.late.Append(&b.Batch)
+	if err := c.put(&c.late.Batch); err != nil {
+		c.late.Truncate(c.late.Len() - b.Len())
+		for _, f := range slices.Backward(b.undo) {
+			f()
 		}
-		c.late.Reset()
-	} else if err := c.commitNow(&b.Batch, b.undo); err != nil {
 		return err
 	}
-	b.well()
+	c.late.after = append(append(c.late.after, b.done...), b.after...)
+	c.lateIsIn()
 	return nil
 }
 
-// well is called when nothing can take the batch back any more.
-func (b *batch) well() {
-	for _, f := range b.done {
+// lateIsIn is called when the journal has all that was late.
+func (c *FS) lateIsIn() {
+	done := c.late.after
+	c.late.after = nil
+	c.late.Reset()
+	for _, f := range done {
 		f()
 	}
 }
 
-func (c *FS) commitNow(b *journal.Batch, undo []func()) error {
+// put gives a batch to the journal.
+func (c *FS) put(b *journal.Batch) error {
 	err := c.journal.Commit(b)
 	if err != nil && errors.Is(err, unix.ENOSPC) && c.room.giveUpReserve() {
 		err = c.journal.Commit(b)
 	}
 	if err != nil {
-		for _, f := range slices.Backward(undo) {
-			f()
-		}
 		return diskError(fmt.Errorf("journal: %w", err))
 	}
 	return nil
 }
 
 // commitLate is commit for what has happened anyway, in the store: it goes with
-// the next commit, or shortly. Until then the journal only knows of more work
-// than there is, and it would be found done. c.ns is held.
+// the next commit, or shortly. Until then nothing is replaced or removed in the
+// store that the journal takes to be there; all the rest would be found done.
+// c.ns is held.
 func (c *FS) commitLate(b *batch) {
 	if b.Len() == 0 {
-		return
-	}
-	if len(b.done) > 0 {
-		// The map of a content: what is written to it from now on must not
-		// come before it.
-		if err := c.commit(b); err != nil {
-			c.log.Warn("the journal could not be brought up to date; what it still has is looked at again later", "err", err)
-		}
 		return
 	}
 	if c.late.Len() == 0 {
 		c.lateTimer.Reset(lateCommit)
 	}
 	c.late.Append(&b.Batch)
+	c.late.after = append(append(c.late.after, b.done...), b.after...)
+	if len(b.done) > 0 {
+		// The map of a content: what is written to it from now on must not
+		// come before it.
+		_ = c.catchUp()
+	}
 }
 
 // lateCommit is how long what can wait does.
@@ -234,21 +235,23 @@ const lateCommit = 50 * time.Millisecond
 func (c *FS) flushLate() {
 	c.ns.Lock()
 	defer c.ns.Unlock()
-	if c.late.Len() == 0 {
-		return
-	}
-	if err := c.commitNow(&c.late, nil); err != nil {
-		c.log.Warn("the journal could not be brought up to date; what it still has is looked at again later", "err", err)
-		if c.late.Len() < maxLate {
-			c.lateTimer.Reset(time.Second)
-			return
-		}
-	}
-	c.late.Reset()
+	_ = c.catchUp()
 }
 
-// maxLate bounds what waits while the disk is full.
-const maxLate = 10000
+// catchUp brings the journal up to date. If that can't be, it is tried again
+// soon. c.ns is held.
+func (c *FS) catchUp() error {
+	if c.late.Len() == 0 {
+		return nil
+	}
+	if err := c.put(&c.late.Batch); err != nil {
+		c.log.Warn("the journal could not be brought up to date; that is tried again", "err", err)
+		c.lateTimer.Reset(time.Second)
+		return err
+	}
+	c.lateIsIn()
+	return nil
+}
 
 // record puts n, and the directories on the way to it, into b. With at not
 // nil it is recorded as the child called name of at, where it is going to be.
@@ -308,8 +311,10 @@ func (f *file) recordLocked(b *batch, r *nodeRecord) {
 	defer c.mu.Unlock()
 	if !r.Changed {
 		c.dropMap(b)
+		c.unname(b)
 		return
 	}
+	c.named = true
 	if c.layer == nil {
 		c.layer = f.fs.newLayer(c.id)
 		c.layer.users = c.users
@@ -379,6 +384,18 @@ func (c *content) dropMap(b *batch) {
 	})
 }
 
+// unname lets the local bytes go once the journal does not name them any more.
+// c.mu is held.
+func (c *content) unname(b *batch) {
+	if c.named {
+		b.after = append(b.after, func() {
+			c.mu.Lock()
+			c.named = c.kept != notJournaled
+			c.mu.Unlock()
+		})
+	}
+}
+
 // rowBase makes the numbers of rows equally long.
 const rowBase = 1 << 40
 
@@ -395,7 +412,7 @@ func (c *content) journalRow(r row) error {
 	var b batch
 	c.row++
 	b.Put(c.rowKey(c.row), mustJSON(r))
-	return c.fs.commitNow(&b.Batch, nil)
+	return c.fs.put(&b.Batch)
 }
 
 // inJournal reports whether nothing about the content is still to be recorded.
@@ -411,6 +428,7 @@ func (c *FS) forgetRecord(b *batch, n *tree.Node) {
 	case *dir:
 		if x.recorded {
 			x.recorded = false
+			b.undo = append(b.undo, func() { x.recorded = true })
 			b.Delete(nodeKey(n.ID()))
 		}
 	case *file:
@@ -418,11 +436,13 @@ func (c *FS) forgetRecord(b *batch, n *tree.Node) {
 			return
 		}
 		x.recorded = false
+		b.undo = append(b.undo, func() { x.recorded = true })
 		b.Delete(nodeKey(n.ID()))
 		x.mu.Lock()
 		if x.c != nil {
 			x.c.mu.Lock()
 			x.c.dropMap(b)
+			x.c.unname(b)
 			x.c.kept, x.c.recorded = notJournaled, false
 			x.c.mu.Unlock()
 		}

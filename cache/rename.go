@@ -108,6 +108,11 @@ func (c *FS) rename(from *tree.Node, oldName string, to *tree.Node, newName stri
 	c.dirTouched(to)
 	if mv.Target != nil {
 		delete(c.limbo, mv.Target)
+		if t, ok := mv.Target.Data.(*file); ok {
+			t.mu.Lock()
+			t.replaced = true
+			t.mu.Unlock()
+		}
 		c.detached(mv.Target)
 		if t, ok := mv.Target.Data.(*file); ok {
 			t.rehold()

@@ -170,7 +170,7 @@ func (r *replaying) node(id uint64, depth int) *tree.Node {
 	a := backends.CreateAttr{Mode: rec.Mode, UID: rec.UID, GID: rec.GID}
 	var n *tree.Node
 	if rec.Mode.IsDir() {
-		d := &dir{local: rec.Local, marker: rec.Marker, maybe: rec.Local, recorded: true}
+		d := &dir{local: rec.Local, marker: rec.Marker, maybe: rec.Local, recorded: true, replayed: true}
 		n = c.tree.NewNodeID(id, a, d)
 		if rec.Pending {
 			c.newDirJob(n)
@@ -288,7 +288,7 @@ func (r *replaying) files(b *batch) {
 func (r *replaying) content(f *file, rec *nodeRecord) error {
 	c := r.c
 	id := f.node.ID()
-	content := &content{fs: c, id: id, dirty: true, kept: asFile, recorded: true}
+	content := &content{fs: c, id: id, dirty: true, kept: asFile, recorded: true, named: true}
 	f.c = content
 	if rec.Layer != "" {
 		if strings.Contains(rec.Layer, "/") {

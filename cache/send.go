@@ -165,6 +165,7 @@ func (c *FS) tryPlan(f *file, j *job) (s *sending, fetch *file, o outcome) {
 	f.mu.Unlock() // dir.mu comes before it
 
 	s.unmark = c.mark(at)
+	c.sendingBelow(f.node)
 	var b batch
 	c.record(&b, f.node, nil, "")
 	if err := c.commit(&b); err != nil {
@@ -269,11 +270,10 @@ func (c *FS) concludeFile(ctx context.Context, s *sending, e backends.Entry, err
 func (c *FS) concludeWell(b *batch, s *sending, e backends.Entry) outcome {
 	f := s.f
 	now := &stored{key: s.key, version: e.Version, size: e.Size}
-	if g := c.ghosts[s.key]; g != nil {
-		// Replaced; or, if the name has gone meanwhile, now it is known by what.
-		c.lay(b, s.key)
-	}
 	at, named := c.tree.Path(f.node)
+	if named && at == s.key {
+		c.lay(b, s.key) // what was there before is replaced
+	}
 	f.ops = nil
 	f.mu.Lock()
 	old := f.base
@@ -305,7 +305,12 @@ func (c *FS) concludeWell(b *batch, s *sending, e backends.Entry) outcome {
 		}
 	}
 	if !named || at != s.key {
-		c.addGhosts(b, &ghost{key: s.key, st: now})
+		// The name has gone meanwhile, and now it is known what it leaves. The
+		// ghost has the job of the one before, for which somebody may wait.
+		g := &ghost{key: s.key, st: now}
+		c.addGhosts(b, g)
+		c.q.released(g.job)
+		c.q.touch(g.job)
 	}
 	f.rehold()
 	c.q.kick()

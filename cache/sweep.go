@@ -18,7 +18,10 @@ const maxSweep = 1000
 // runSweep removes the ghosts that can go, many in one request.
 func (c *FS) runSweep(ctx context.Context, j *job) outcome {
 	c.settleMaybes(ctx)
-	gs, fetch, more := c.collect()
+	gs, fetch, more, err := c.collect()
+	if err != nil {
+		return outcome{err: err}
+	}
 	for _, f := range fetch {
 		err := c.fetchHeld(ctx, f)
 		if errors.Is(err, backends.ErrChanged) {
@@ -55,9 +58,12 @@ func (c *FS) runSweep(ctx context.Context, j *job) outcome {
 // collect returns the ghosts that can go now, files before the directories
 // that they are in, and the files whose content has to be fetched before others
 // can. more says that there are more than one sweep takes.
-func (c *FS) collect() (gs []*ghost, fetch []*file, more bool) {
+func (c *FS) collect() (gs []*ghost, fetch []*file, more bool, err error) {
 	c.ns.Lock()
 	defer c.ns.Unlock()
+	if err := c.catchUp(); err != nil {
+		return nil, nil, false, err
+	}
 	var b batch
 	now := time.Now()
 	var laid bool
@@ -120,22 +126,26 @@ func (c *FS) collect() (gs []*ghost, fetch []*file, more bool) {
 	})
 	if i := slices.IndexFunc(gs, func(g *ghost) bool { return g.dir }); i >= 0 {
 		files := gs[:i:i]
-		going := make(map[*ghost]bool, len(files))
-		for _, g := range files {
+		going := make(map[*ghost]bool, len(gs))
+		for _, g := range gs {
 			going[g] = true
 		}
 		left := map[string]*ghost{}
+		stays := func(g *ghost) {
+			for k := path.Dir(g.key); k != "."; k = path.Dir(k) {
+				left[k] = g
+			}
+		}
 		for _, g := range c.ghosts {
-			if !g.dir && !going[g] {
-				for k := path.Dir(g.key); k != "."; k = path.Dir(k) {
-					left[k] = g
-				}
+			if !going[g] {
+				stays(g) // a directory in which one is being made, too
 			}
 		}
 		keep := files
 		for _, g := range gs[i:] {
 			if l := left[g.key]; l != nil {
 				c.q.block(g.job, l.job)
+				stays(g)
 			} else {
 				keep = append(keep, g)
 			}
@@ -148,7 +158,7 @@ func (c *FS) collect() (gs []*ghost, fetch []*file, more bool) {
 	for _, g := range gs {
 		g.removing = true
 	}
-	return gs, fetch, more
+	return gs, fetch, more, nil
 }
 
 // swept records how the removals went.

@@ -167,3 +167,29 @@ func TestNotS3(t *testing.T) {
 	s := s3test.Server{Endpoint: ts.URL, Bucket: "b", Region: "us-east-1", AccessKey: "a", SecretKey: "s"}.Store(t, func(c *s3.Config) { c.MaxAttempts = 2 })
 	oneLineWith(t, s.Check(t.Context()), ts.URL)
 }
+
+// An outage ends by itself, a refusal does not.
+func TestUnavailable(t *testing.T) {
+	noEnvironment(t)
+	t.Setenv("AWS_ACCESS_KEY_ID", "k")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "s")
+	for status, want := range map[int]bool{500: true, 503: true, 429: true, 501: false, 507: false, 403: false, 404: false, 0: true} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+		if status == 0 {
+			srv.Close()
+		}
+		st, err := s3.Open(t.Context(), options("bucket", "b", "region", "us-east-1", "endpoint", srv.URL, "max_attempts", "1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = st.Stat(t.Context(), "x")
+		var u interface{ Unavailable() bool }
+		if !errors.As(err, &u) || u.Unavailable() != want {
+			t.Errorf("status %d: %v: unavailable, want %v", status, err, want)
+		}
+		if status == 507 && !errors.Is(err, backends.ErrNoSpace) {
+			t.Errorf("status %d: %v", status, err)
+		}
+		srv.Close()
+	}
+}

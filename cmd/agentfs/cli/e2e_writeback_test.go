@@ -72,6 +72,9 @@ func killPending(t *testing.T, s *s3Server, dir string, names ...string) {
 	t.Helper()
 	m := startMount(t, "--cache-dir", dir, "--route", s.route("/d", "b", quick))
 	list(t, filepath.Join(m.point, "d"))
+	for _, name := range names {
+		list(t, filepath.Dir(filepath.Join(m.point, "d", name)))
+	}
 	s.down.Store(true)
 	for _, name := range names {
 		writeFile(t, filepath.Join(m.point, "d", name), "content of "+name)
@@ -231,6 +234,36 @@ func TestLeftWorkIsReported(t *testing.T) {
 	}
 	s.down.Store(false)
 	mustRun(t, "recover", "--cache-dir", dir)
+}
+
+// A read-only mount stores nothing of what an earlier one has left, and nothing
+// of it waits for that: it says who stores it, and ends well.
+func TestReadOnlyLeavesTheJournal(t *testing.T) {
+	s, dir := newS3Server(t, "b"), t.TempDir()
+	s.put(t, "b", "sub/there", "there")
+	killPending(t, s, dir, "a", "sub/b")
+	s.down.Store(false)
+	m := startMount(t, "--cache-dir", dir, "--route", s.route("/d", "b", "&read_only=true"))
+	contains(t, m.log.String(), "an earlier mount of this route left changes", "changes=2", "agentfs recover --cache-dir "+dir)
+	if got := readFile(t, filepath.Join(m.point, "d/sub/b")); got != "content of sub/b" {
+		t.Errorf("read %q", got)
+	}
+	mustRun(t, "sync", m.point)
+	begin := time.Now()
+	m.stop(t)
+	if d := time.Since(begin); d > 5*time.Second {
+		t.Errorf("it took %s to end", d)
+	}
+	if s.exists(t, "b", "a") || s.exists(t, "b", "sub/b") {
+		t.Error("a read-only mount has stored something")
+	}
+	if r := roomOf(t, dir); r.Pending != 2 {
+		t.Errorf("%d changes are left, want 2", r.Pending)
+	}
+	mustRun(t, "recover", "--cache-dir", dir)
+	if got := s.object(t, "b", "sub/b"); got != "content of sub/b" {
+		t.Errorf("the object has %q", got)
+	}
 }
 
 // What the store refuses is shown with what to do, and the end doesn't wait

@@ -248,6 +248,47 @@ func TestHoles(t *testing.T) {
 	})
 }
 
+// copy_file_range(2) and sendfile(2) work. Where a route can copy a range without
+// moving the bytes, copy_file_range(2) does that; elsewhere, and between routes,
+// the kernel does the copying.
+func TestCopyFileRange(t *testing.T) {
+	copyRange := func(t *testing.T, from, to string, off, n int) {
+		t.Helper()
+		in, out := open(t, from, os.O_RDONLY), open(t, to, os.O_WRONLY|os.O_CREATE)
+		at, done := int64(off), 0
+		for done < n {
+			k, err := unix.CopyFileRange(int(in.Fd()), &at, int(out.Fd()), nil, n-done, 0)
+			ok(t, "copy_file_range", err)
+			if k == 0 {
+				break
+			}
+			done += k
+		}
+		ok(t, "close", out.Close())
+	}
+	want := strings.Repeat("0123456789abcdef", 200_000/16)
+	onEach(t, func(t *testing.T, p place) {
+		write(t, p.path("f"), want)
+		copyRange(t, p.path("f"), p.path("g"), 1000, 100_001)
+		holds(t, p.path("g"), want[1000:101_001])
+		in, out := open(t, p.path("f"), os.O_RDONLY), open(t, p.path("h"), os.O_WRONLY|os.O_CREATE)
+		for left := len(want); left > 0; {
+			n, err := unix.Sendfile(int(out.Fd()), int(in.Fd()), nil, left)
+			ok(t, "sendfile", err)
+			if left -= n; n == 0 {
+				break
+			}
+		}
+		ok(t, "close", out.Close())
+		holds(t, p.path("h"), want)
+		if p.s3 {
+			p.holdsObject("g", want[1000:101_001])
+			p.holdsObject("h", want)
+			copyRange(t, p.path("f"), onMemory(t).path("f"), 0, len(want))
+		}
+	})
+}
+
 // An object in the bucket is exactly the file's bytes, with nothing before,
 // after or around them, under the key that is the route's prefix and the path.
 // A new object gets its Content-Type from the name's extension, and one that is
