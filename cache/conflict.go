@@ -223,9 +223,9 @@ func (c *FS) replacedByUs(ctx context.Context, f *file) bool {
 	}
 	content.mu.Lock()
 	was := slices.Clone(content.ext)
-	content.ext = content.ext.settled(now, was.of(base))
+	content.ext = content.ext.stored(was.of(base), now)
 	for _, s := range content.seals {
-		s.ext = s.ext.settled(now, s.ext.of(base))
+		s.ext = s.ext.stored(s.ext.of(base), now)
 	}
 	content.mu.Unlock()
 	f.rehold()

@@ -250,7 +250,9 @@ func (c *content) differs() {
 func (c *content) settle(now *stored, s *seal, clean bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.ext = c.ext.settled(now, s.ext)
+	// What was sealed since and waits for its turn refers to the same objects.
+	was := s.ext
+	c.ext = c.ext.stored(was, now)
 	c.twin = c.twin.shared(now, s.same, c.length)
 	later := false
 	for _, t := range c.seals {
@@ -258,7 +260,7 @@ func (c *content) settle(now *stored, s *seal, clean bool) {
 			later = true
 			continue
 		}
-		t.ext = t.ext.settled(now, s.ext)
+		t.ext = t.ext.stored(was, now)
 		if later {
 			t.twin = t.twin.shared(now, s.same, t.length)
 		}
@@ -270,20 +272,6 @@ func (c *content) settle(now *stored, s *seal, clean bool) {
 	if clean {
 		c.kept = notJournaled
 	}
-}
-
-// settled returns x with now in the place of what was as it is in the map of
-// what now has become.
-func (x extents) settled(now *stored, of extents) (all extents) {
-	for _, e := range x {
-		if e.src != nil {
-			if was, ok := of.at(e.off, e.end); ok && was.end == e.end && was.src == e.src && was.at == e.at {
-				e.src, e.at = now, e.off
-			}
-		}
-		all = all.set(e)
-	}
-	return all
 }
 
 // shared returns x with now in the ranges of same, up to limit.

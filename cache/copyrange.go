@@ -176,10 +176,10 @@ func (c *content) refer(e extent, own bool) (done bool, err error) {
 	if err := c.save(e.off, e.end); err != nil {
 		return false, err
 	}
-	c.dirty = true
+	c.differs()
 	c.ext = cloneExtents(c.ext).set(e)
 	c.length = max(c.length, e.end)
-	c.kept = notJournaled
+	c.kept, c.recorded = notJournaled, false
 	c.recount()
 	return true, nil
 }

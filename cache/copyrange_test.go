@@ -43,6 +43,15 @@ func copyFile(t *testing.T, c *cache.FS, from, to string) {
 	}
 }
 
+func storeAll(t *testing.T, c *cache.FS) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := c.SyncDir(ctx, c.Root()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 const copySize = 5 << 18
 
 // Nothing of a copy goes through this machine, whatever else happens to either
@@ -96,13 +105,13 @@ func TestCopyRange(t *testing.T) {
 					put(t, m, "f", model)
 				} else {
 					create(t, c, "f", model)
-					syncAll(t, c)
+					storeAll(t, c)
 				}
 				s.reset()
 				copyFile(t, c, "f", "g")
 				want := then(t, c)
 				want["g"] = model
-				syncAll(t, c)
+				storeAll(t, c)
 				if in, out := s.reset(); in > 3*smallPart || out > 3*smallPart {
 					t.Errorf("%d bytes were sent, %d fetched", in, out)
 				}
@@ -274,12 +283,12 @@ func TestCopyRangeAgainstBytes(t *testing.T) {
 				}
 			case 7:
 				if r.IntN(3) == 0 {
-					syncAll(t, c)
+					storeAll(t, c)
 				}
 				check(from)
 			}
 		}
-		syncAll(t, c)
+		storeAll(t, c)
 		for _, name := range names {
 			check(name)
 			if get(t, m, name) != string(model[name]) {

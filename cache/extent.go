@@ -148,6 +148,20 @@ func (x extents) sources() (all []*stored) {
 	return all
 }
 
+// stored returns x when the object now has what was describes: remote bytes of
+// x that are the same ones are taken from there.
+func (x extents) stored(was extents, now *stored) (out extents) {
+	for _, e := range x {
+		if e.src != nil {
+			if w, ok := was.at(e.off, e.end); ok && w.end == e.end && w.src == e.src && w.at == e.at {
+				e.src, e.at = now, e.off
+			}
+		}
+		out = out.set(e)
+	}
+	return out
+}
+
 // of returns the parts of x that lie in an object.
 func (x extents) of(s *stored) (out extents) {
 	for _, e := range x {

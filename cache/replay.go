@@ -172,7 +172,7 @@ func (r *replaying) node(id uint64, depth int) *tree.Node {
 	if rec.Mode.IsDir() {
 		// The children that were in the store are not in the journal: where
 		// there may be any, it has to be asked.
-		d := &dir{local: rec.Local && rec.Pending, marker: rec.Marker, maybe: rec.Local, recorded: true, replayed: true}
+		d := &dir{marker: rec.Marker, maybe: rec.Local, recorded: true}
 		n = c.tree.NewNodeID(id, a, d)
 		if rec.Pending {
 			c.newDirJob(n)
