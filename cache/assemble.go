@@ -50,6 +50,7 @@ func (c *FS) sendSeal(ctx context.Context, s *sending) (e backends.Entry, sent i
 	if err := c.wholeSeal(ctx, s); err != nil {
 		return e, 0, &sourceError{err}
 	}
+	s.final.Store(true)
 	e, err = c.store.Put(ctx, s.key, s.seal.reader(ctx), s.options())
 	return e, s.seal.length, err
 }
@@ -72,6 +73,7 @@ func (c *FS) wholeSeal(ctx context.Context, s *sending) error {
 	if f.change == s.seal.change {
 		s.seal.release()
 		s.seal = content.seal(f.change)
+		s.seal.use()
 	}
 	return nil
 }
@@ -203,6 +205,7 @@ func (c *FS) assemble(ctx context.Context, s *sending, parts []part) (e backends
 	}
 	done, sent, err := c.makeParts(ctx, s, u, parts)
 	if err == nil {
+		s.final.Store(true)
 		e, err = u.Complete(ctx, done)
 		err = uploadGone(err)
 	}
@@ -269,7 +272,8 @@ func (c *FS) makeParts(ctx context.Context, s *sending, u backends.Upload, parts
 func (c *FS) replacing(s *stored) {
 	for end := time.Now().Add(storeTimeout); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		c.ns.Lock()
-		busy := c.active[s.key] != nil
+		a := c.active[s.key]
+		busy := a != nil && a.final.Load()
 		c.ns.Unlock()
 		if !busy {
 			return

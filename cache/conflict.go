@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -185,10 +186,62 @@ func (c *FS) takeAway(b *batch, p *tree.Node, name string, f *file) {
 	c.changed(p, name)
 }
 
+// replacedByUs reports whether the version that f derives from is gone because
+// an attempt of an earlier process has replaced it, of which the journal did not
+// hear the end. Then the bytes are in what that has put, in the same places.
+func (c *FS) replacedByUs(ctx context.Context, f *file) bool {
+	c.ns.Lock()
+	f.mu.Lock()
+	base, content := f.base, f.c
+	f.mu.Unlock()
+	ops := map[string]bool{}
+	for _, a := range f.ops {
+		if base != nil && string(a.Key) == base.key {
+			ops[a.Op] = true
+		}
+	}
+	c.ns.Unlock()
+	if len(ops) == 0 || content == nil {
+		return false
+	}
+	e, err := c.store.Stat(ctx, base.key)
+	if err != nil || e.Operation == "" || !ops[e.Operation] || e.Version == base.version {
+		return false
+	}
+	c.ns.Lock()
+	defer c.ns.Unlock()
+	f.mu.Lock()
+	if f.base != base {
+		f.mu.Unlock()
+		return true // somebody else has found out
+	}
+	now := &stored{key: base.key, version: e.Version, size: e.Size}
+	f.base = now
+	f.mu.Unlock()
+	if g := c.ghosts[base.key]; g != nil && g.st == base {
+		g.st = now
+	}
+	content.mu.Lock()
+	was := slices.Clone(content.ext)
+	content.ext = content.ext.stored(was.of(base), now)
+	for _, s := range content.seals {
+		s.ext = s.ext.stored(s.ext.of(base), now)
+	}
+	content.mu.Unlock()
+	f.rehold()
+	var b batch
+	c.record(&b, f.node, nil, "")
+	c.commitLate(&b)
+	return true
+}
+
 // lostBytes ends a change of a file whose other bytes were only in a version
 // that is gone: there is no whole content to put anywhere. What was written
 // goes to the room's kept files, and the name to what the store has.
-func (c *FS) lostBytes(_ context.Context, f *file, why error) outcome {
+func (c *FS) lostBytes(ctx context.Context, f *file, why error) outcome {
+	if c.replacedByUs(ctx, f) {
+		return outcome{soon: true}
+	}
 	c.ns.Lock()
 	defer c.ns.Unlock()
 	p, name, ok := c.tree.Where(f.node)

@@ -20,10 +20,7 @@ type dir struct {
 	marker bool
 	// maybe says that the store may have one, of a directory that had the name
 	// before.
-	maybe bool
-	// replayed: an earlier process had made it; what the store has of it by now
-	// was not in the journal.
-	replayed bool
+	maybe    bool
 	job      *job // not nil while the store has to be made to have it
 	recorded bool // the journal has a record of it
 	attrs    ownAttrs

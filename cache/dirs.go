@@ -61,9 +61,7 @@ func (c *FS) place(n *tree.Node) {
 	default:
 		d.mu.Lock()
 		d.local = false
-		if !d.replayed {
-			d.listed = time.Now() // until now all that is in it was here
-		}
+		d.listed = time.Now() // until now all that is in it was here
 		d.mu.Unlock()
 		delete(c.limbo, n)
 	}

@@ -4,28 +4,27 @@
 // Names live in a tree ([tree.Tree]) that is filled by what the store answers
 // and changed by what this machine does; see lookup.go for how long an answer
 // is believed. Contents are extent maps over a sparse file in the room
-// (content.go): local bytes, holes, and ranges of the stored version that are
-// fetched when somebody reads them. What was written is uploaded on close and
-// fsync, with the version that it derives from (upload.go). Changes of names
-// ask the store first and then change the tree (namespace.go, rename.go).
+// (content.go): local bytes, holes, and ranges of stored objects that are
+// fetched when somebody reads them. Changes of names and contents take effect
+// here and in the journal at once (names.go, rename.go, write.go, record.go); the
+// store follows in the background (queue.go, send.go, sweep.go), and a later
+// process goes on where one was killed (replay.go).
 //
 // # Locks
 //
 // In this order; each is released before one to its left is taken:
 //
-//	FS.names      read: any operation that relies on paths; write: a directory
-//	              rename, which changes many
-//	dir.op        operations that change names in one directory; two of them in
-//	              the order of the nodes' ids
-//	file.up       one upload, removal or rename of this file at a time
-//	FS.moving     merging what the store said, against moves of directories
-//	dir.mu        what is known of a directory, and merging what the store said
+//	FS.ns         whatever changes names, or what is known of the store's:
+//	              ghosts, jobs of nodes, what the journal has
+//	dir.mu        what is known of a directory
 //	file.mu       a file's state
-//	content.mu    a content's extents
+//	content.mu    a content's extents, its layers and seals
+//	queue.mu      the jobs
 //	Budget.mu     what all caches have on disk
 //	FS.mu         the lists of the whole cache
 //	tree.Tree.mu  inside package tree
 //
-// Only names, op and up are held while the store is asked. A lookup and a read
-// hold none of them.
+// None of them is held while the store is asked. A commit to the journal is
+// made with FS.ns held, so that records are in the order of what they record;
+// only the rows of a content's map are written with just content.mu.
 package cache

@@ -161,3 +161,13 @@ func (x extents) stored(was extents, now *stored) (out extents) {
 	}
 	return out
 }
+
+// of returns the parts of x that lie in an object.
+func (x extents) of(s *stored) (out extents) {
+	for _, e := range x {
+		if e.src == s {
+			out = append(out, e)
+		}
+	}
+	return out
+}

@@ -41,7 +41,11 @@ func (h *handle) setWriting(on bool) {
 
 // ReadAt implements [backends.File].
 func (h *handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	return h.c.readAt(ctx, p, off)
+	n, err := h.c.readAt(ctx, p, off)
+	if errors.Is(err, backends.ErrChanged) && h.f.fs.replacedByUs(ctx, h.f) {
+		return h.c.readAt(ctx, p, off)
+	}
+	return n, err
 }
 
 // WriteAt implements [backends.File].

@@ -170,7 +170,9 @@ func (r *replaying) node(id uint64, depth int) *tree.Node {
 	a := backends.CreateAttr{Mode: rec.Mode, UID: rec.UID, GID: rec.GID}
 	var n *tree.Node
 	if rec.Mode.IsDir() {
-		d := &dir{local: rec.Local, marker: rec.Marker, maybe: rec.Local, recorded: true, replayed: true}
+		// The children that were in the store are not in the journal: where
+		// there may be any, it has to be asked.
+		d := &dir{marker: rec.Marker, maybe: rec.Local, recorded: true}
 		n = c.tree.NewNodeID(id, a, d)
 		if rec.Pending {
 			c.newDirJob(n)

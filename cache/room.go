@@ -378,10 +378,10 @@ type RoomStatus struct {
 // pendingIn counts what the journal of a room holds for the store, -1 if it
 // can't be read.
 func pendingIn(dir string) (n int64) {
-	// Records of names that are only on the way to others don't say pending; in
-	// a name, quotes are escaped.
-	for prefix, in := range map[string]string{"n/": `"pending":true`, "g/": ""} {
-		m, err := journal.Count(dir, prefix, in)
+	// A record that is only on the way to others has neither text; within
+	// a name quotes are escaped.
+	for prefix, anyOf := range map[string][]string{"n/": {`"pending":true`, `"attrs":true`}, "g/": nil} {
+		m, err := journal.Count(dir, prefix, anyOf...)
 		if err != nil {
 			return -1
 		}

@@ -21,6 +21,7 @@ type seal struct {
 	twin   extents // that of the content
 	same   extents // what was not overwritten since
 	paid   int64   // bytes in side counted in the room
+	used   bool    // layer is kept open
 }
 
 func cloneExtents(x extents) extents { return slices.Clone(x) }
@@ -33,10 +34,20 @@ func (c *content) seal(change uint64) *seal {
 	s.same = extents(nil).local(0, c.length)
 	if s.layer != nil {
 		s.layer.refs++
-		s.layer.users++
 	}
 	c.seals = append(c.seals, s)
 	return s
+}
+
+// use keeps the seal's file open until release: of the seals that wait there may
+// be a hundred thousand, of those that are being sent few.
+func (s *seal) use() {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if s.layer != nil && !s.used {
+		s.used = true
+		s.layer.users++
+	}
 }
 
 // release gives the seal back. A nil seal is fine.
@@ -53,12 +64,13 @@ func (s *seal) release() {
 	}
 	c.seals = slices.Delete(c.seals, i, i+1)
 	if s.layer != nil {
-		s.layer.users--
-		s.layer.rest()
+		if s.used {
+			s.layer.users--
+			s.layer.rest()
+		}
 		s.layer.drop()
 	}
 	if s.side != nil {
-		s.side.users--
 		s.side.drop()
 		c.fs.room.release(s.paid)
 	}
@@ -108,8 +120,9 @@ func (s *seal) keep(off, end int64) error {
 	s.paid += end - off
 	if s.side == nil {
 		s.side = s.c.fs.newLayer(s.c.id)
-		s.side.users++
 	}
+	defer s.side.rest()
+	defer s.layer.rest()
 	if err := s.layer.copyRange(s.side, off, end); err != nil {
 		return err
 	}
@@ -182,6 +195,7 @@ func (s *seal) readSome(ctx context.Context, p []byte, off int64) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	defer from.rest()
 	if _, err := f.ReadAt(p, off); err != nil {
 		return 0, damaged(from, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/agentfs/agentfs/backends"
@@ -25,7 +26,9 @@ type sending struct {
 	earlier []string
 	attr    backends.AttrChange
 	repeat  bool // an earlier attempt may have taken effect
-	unmark  func()
+	// final: the request that makes the object is on its way.
+	final  atomic.Bool
+	unmark func()
 }
 
 // runFile brings a file that differs from the store there.
@@ -34,10 +37,14 @@ func (c *FS) runFile(ctx context.Context, j *job) outcome {
 	if s == nil {
 		return o
 	}
+	if s.seal != nil {
+		s.seal.use()
+	}
 	var e backends.Entry
 	var err error
 	sent := int64(0)
 	if s.from != nil {
+		s.final.Store(true)
 		e, err = backends.Copy(ctx, c.store, s.from.key, backends.If{Match: s.from.version}, s.key, s.options())
 	} else {
 		e, sent, err = c.sendSeal(ctx, s)

@@ -183,6 +183,10 @@ func (c *FS) swept(gs []*ghost, errs []error, more bool) outcome {
 			}
 			c.forgetStored(g.key)
 			continue
+		case g.dir && errors.Is(err, backends.ErrNotEmpty) && c.ghostBelow(g.key) != nil:
+			// What was to go before it could not.
+			c.q.block(g.job, c.ghostBelow(g.key).job)
+			continue
 		case g.dir && (errors.Is(err, backends.ErrNotEmpty) || errors.Is(err, backends.ErrNotDir)):
 			// Somebody else has put something into it.
 		default:
@@ -209,6 +213,16 @@ func (c *FS) swept(gs []*ghost, errs []error, more bool) outcome {
 	}
 	c.commitLate(&b)
 	return outcome{err: failed, soon: more}
+}
+
+// ghostBelow returns one of the ghosts in the directory key. c.ns is held.
+func (c *FS) ghostBelow(key string) *ghost {
+	for _, g := range c.ghosts {
+		if g.key != key && under(g.key, key) {
+			return g
+		}
+	}
+	return nil
 }
 
 // failHeld tells those who wait for the ghosts whose bytes f still needs why

@@ -139,7 +139,7 @@ func TestKill(t *testing.T) {
 
 func checkAfterKill(t *testing.T, dir string, acked []int) {
 	t.Helper()
-	counted, err := Count(dir, "", "")
+	counted, err := Count(dir, "")
 	if err != nil {
 		t.Fatalf("Count after a kill: %v", err)
 	}
@@ -210,7 +210,7 @@ func TestCountFromOutside(t *testing.T) {
 	before := sizes(t, dir)
 	n := 0
 	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); n++ {
-		got, err := Count(dir, "n/", "")
+		got, err := Count(dir, "n/")
 		if err != nil || got != 100 {
 			t.Fatalf("Count %d: %d, %v; want 100", n, got, err)
 		}
@@ -223,7 +223,7 @@ func TestCountFromOutside(t *testing.T) {
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	before = sizes(t, dir)
-	got, err := Count(dir, "n/", "")
+	got, err := Count(dir, "n/")
 	if err != nil || got != 100 {
 		t.Errorf("Count after the kill: %d, %v", got, err)
 	}
@@ -252,12 +252,12 @@ func TestCount(t *testing.T) {
 	dir := t.TempDir()
 	want := func(n int64, prefix string) {
 		t.Helper()
-		if got, err := Count(dir, prefix, ""); got != n || err != nil {
+		if got, err := Count(dir, prefix); got != n || err != nil {
 			t.Errorf("Count of %q = %d, %v; want %d", prefix, got, err, n)
 		}
 	}
 	want(0, "")
-	if n, err := Count(dir+"/nothing", "", ""); n != 0 || err != nil {
+	if n, err := Count(dir+"/nothing", ""); n != 0 || err != nil {
 		t.Errorf("Count without a directory: %d, %v", n, err)
 	}
 	j := mustOpen(t, dir, quiet)
@@ -277,7 +277,7 @@ func TestCount(t *testing.T) {
 	if err := os.WriteFile(dir+"/"+dbName, []byte("no journal"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := Count(dir, "", ""); err == nil {
+	if n, err := Count(dir, ""); err == nil {
 		t.Errorf("Count of garbage: %d", n)
 	}
 }

@@ -106,7 +106,7 @@ func TestDamagedLog(t *testing.T) {
 func checkDamaged(t *testing.T, what, dir string, l *logged, k int) {
 	t.Helper()
 	commits := len(l.ends) - 1
-	if n, err := Count(dir, "", ""); err != nil || n != int64(len(l.want[k])) {
+	if n, err := Count(dir, ""); err != nil || n != int64(len(l.want[k])) {
 		t.Errorf("%s: Count %d, %v; want %d", what, n, err, len(l.want[k]))
 	}
 	var j *Journal

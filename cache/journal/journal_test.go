@@ -239,7 +239,7 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	for _, f := range []func() error{
 		j.Sync,
-		func() error { _, err := Count(dir, "latest/", ""); return err },
+		func() error { _, err := Count(dir, "latest/"); return err },
 		func() error { return j.All(func(string, []byte) error { return nil }) },
 		func() error {
 			if j.Size() <= 0 || j.Damage() != "" || j.Rebooted() {
@@ -530,7 +530,7 @@ func FuzzBatches(f *testing.F) {
 						count++
 					}
 				}
-				if n, err := Count(dir, p, ""); err != nil || n != int64(count) {
+				if n, err := Count(dir, p); err != nil || n != int64(count) {
 					t.Fatalf("Count of %q = %d, %v; want %d", p, n, err, count)
 				}
 			case 8, 9:

@@ -48,14 +48,14 @@ func (j *Journal) read(f func(*db) error) error {
 }
 
 // Count returns how many keys begin with prefix in the journal in dir, 0 if there
-// is none. With in not empty it counts only those whose values have that text. It takes no locks and writes nothing, so it neither waits for a process
+// is none. With anyOf it counts only those whose values have one of these texts. It takes no locks and writes nothing, so it neither waits for a process
 // that has the journal open, nor disturbs it, nor changes what one that died
 // has left.
-func Count(dir, prefix, in string) (int64, error) {
+func Count(dir, prefix string, anyOf ...string) (int64, error) {
 	if j := openHere(dir); j != nil {
 		var n int64
 		err := j.read(func(d *db) (err error) {
-			n, err = d.count(prefix, in)
+			n, err = d.count(prefix, anyOf)
 			return err
 		})
 		if !errors.Is(err, fs.ErrClosed) {
@@ -74,7 +74,7 @@ func Count(dir, prefix, in string) (int64, error) {
 	for try := range 50 {
 		turns.read()
 		before := turns.turns
-		n, err := countUnlocked(dir, prefix, in)
+		n, err := countUnlocked(dir, prefix, anyOf)
 		// What was read while the log was folded may belong to different states.
 		if turns.read(); turns.turns == before && !errors.Is(err, errGone) {
 			return n, err
@@ -84,7 +84,7 @@ func Count(dir, prefix, in string) (int64, error) {
 	return 0, fmt.Errorf("journal in %s changes faster than it can be read", dir)
 }
 
-func countUnlocked(dir, prefix, in string) (n int64, err error) {
+func countUnlocked(dir, prefix string, anyOf []string) (n int64, err error) {
 	s, err := openSnapshot(filepath.Join(dir, dbName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
@@ -108,13 +108,22 @@ func countUnlocked(dir, prefix, in string) (n int64, err error) {
 		return 0, err
 	}
 	defer d.close()
-	return d.count(prefix, in)
+	return d.count(prefix, anyOf)
 }
 
-func (d *db) count(prefix, in string) (int64, error) {
+func (d *db) count(prefix string, anyOf []string) (int64, error) {
 	key := append([]byte{}, prefix...)
+	query, args := "SELECT count(*) FROM kv WHERE key >= ?", []driver.Value{key}
 	if end := prefixEnd(key); end != nil {
-		return d.number("SELECT count(*) FROM kv WHERE key >= ? AND key < ? AND (? = '' OR instr(value, CAST(? AS BLOB)) > 0)", key, end, in, in)
+		query += " AND key < ?"
+		args = append(args, end)
 	}
-	return d.number("SELECT count(*) FROM kv WHERE key >= ? AND (? = '' OR instr(value, CAST(? AS BLOB)) > 0)", key, in, in)
+	for i, text := range anyOf {
+		query += map[bool]string{true: " AND (", false: " OR "}[i == 0] + "instr(value, ?) > 0"
+		args = append(args, []byte(text))
+	}
+	if len(anyOf) > 0 {
+		query += ")"
+	}
+	return d.number(query, args...)
 }

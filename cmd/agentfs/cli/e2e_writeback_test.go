@@ -266,6 +266,35 @@ func TestReadOnlyLeavesTheJournal(t *testing.T) {
 	}
 }
 
+// An attribute that is not stored is a change that waits, too.
+func TestAttributesAreRecovered(t *testing.T) {
+	s, dir := newS3Server(t, "b"), t.TempDir()
+	s.put(t, "b", "sub/f", "there")
+	m := startMount(t, "--cache-dir", dir, "--route", s.route("/d", "b", quick))
+	name := filepath.Join(m.point, "d/sub/f")
+	list(t, filepath.Dir(name))
+	s.down.Store(true)
+	if err := os.Chmod(name, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	m.signal(t, unix.SIGKILL)
+	m.end(t)
+	mustRun(t, "unmount", m.point)
+	if r := roomOf(t, dir); r.Pending != 1 {
+		t.Errorf("%d changes are left, want 1", r.Pending)
+	}
+	s.down.Store(false)
+	mustRun(t, "recover", "--cache-dir", dir)
+	if r := roomOf(t, dir); r.Pending != 0 {
+		t.Errorf("%d changes are left after recover", r.Pending)
+	}
+	m = startMount(t, "--cache-dir", t.TempDir(), "--route", s.route("/d", "b", ""))
+	if fi, err := os.Stat(filepath.Join(m.point, "d/sub/f")); err != nil || fi.Mode().Perm() != 0o711 {
+		t.Errorf("after recover: %v, %v", fi.Mode(), err)
+	}
+	m.stop(t)
+}
+
 // What the store refuses is shown with what to do, and the end doesn't wait
 // for what waiting does not mend.
 func TestDeniedIsShown(t *testing.T) {

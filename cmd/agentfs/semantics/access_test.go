@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/agentfs/agentfs/backends/s3/s3test"
 )
 
@@ -112,15 +114,16 @@ func TestReadOnly(t *testing.T) {
 }
 
 // The options uid, gid, file_mode and dir_mode of a route say what S3 does not:
-// the owner and mode of whatever has no others. They default to who mounts,
-// 0644 and 0755. A file created here belongs to who created it, with the mode
-// that was asked for, as long as the mount lives; after a remount, files show
-// the options' owners and modes, and the object's time.
+// the owner and mode of whatever has no others. They default to who mounts, 0644
+// and 0755. A file created here belongs to who created it, with the mode that
+// was asked for. With attributes=off that is so as long as the mount lives;
+// after a remount, files show the options' owners and modes, and the object's
+// time. Symbolic links and extended attributes are EOPNOTSUPP then.
 func TestOwnersAndModesOfARoute(t *testing.T) {
 	server := s3test.Versitygw(t)
 	server.Put(t, keyPrefix+"dir/f", "content")
 	cache := publicTempDir(t)
-	m := startS3(t, server, cache, nil, "uid", "1234", "gid", "5678", "file_mode", "0640", "dir_mode", "0750")
+	m := startS3(t, server, cache, nil, "uid", "1234", "gid", "5678", "file_mode", "0640", "dir_mode", "0750", "attributes", "off")
 	check := func(path string, uid, gid, mode uint32) {
 		t.Helper()
 		if st := stat(t, path); st.Uid != uid || st.Gid != gid || st.Mode&0o7777 != mode {
@@ -135,6 +138,8 @@ func TestOwnersAndModesOfARoute(t *testing.T) {
 		ok(t, "chmod", os.Chmod(m.path("made"), 0o700))
 		check(m.path("made"), me, mine, 0o700)
 	}
+	isErr(t, "symlink", os.Symlink("f", m.path("link")), syscall.EOPNOTSUPP)
+	isErr(t, "setxattr", unix.Setxattr(m.path("dir/f"), "user.x", nil, 0), syscall.EOPNOTSUPP)
 	m.unmount(t)
 	again := startS3(t, server, cache, nil)
 	check(again.path("dir/f"), me, mine, 0o644)

@@ -19,9 +19,9 @@ import (
 // symbolic links and extended attributes are there again after a remount, on
 // this machine or another one, for as long as the content that they were given
 // to, or one that was written here over it. cp -p, rsync -a and git find after
-// the remount what they left. They are kept in objects of their own,
-// .agentfs-attrs-ID, in each directory that needs them, which no mount shows; a
-// file's object is exactly its bytes, and a link's is its target.
+// the remount what they left. They are kept in objects of their own, .agentfs-
+// attrs-ID, in each directory that needs them, which no mount shows; a file's
+// object is exactly its bytes, and a link's is its target.
 func TestAttributesSurviveARemount(t *testing.T) {
 	needRoot(t)
 	need(t, "git", "git")

@@ -131,8 +131,8 @@ func (s *ownServer) holdsJust(want map[string]string) {
 	have := map[string]bool{}
 	for _, k := range s.Keys(s.t) {
 		name := strings.TrimPrefix(k, keyPrefix)
-		if strings.HasPrefix(name, ".agentfs-probe-") {
-			continue // of the look at what the server can do, which an outage cut off; the log says so
+		if strings.HasPrefix(filepath.Base(name), ".agentfs-") {
+			continue // attribute records; of a probe that an outage cut off, the log says so
 		}
 		have[name] = true
 		content, wanted := want[name]

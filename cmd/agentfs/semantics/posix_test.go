@@ -10,16 +10,12 @@ import (
 // the reason.
 var posixExceptions = map[string]string{
 	"FcntlFlockLocksFile": "wants a second descriptor of the same process to be refused a POSIX lock, but these belong to the process (fcntl(2)); no directory of Linux passes",
-	"SetattrSymlink":      "an object is no symbolic link",
-	"SymlinkReadlink":     "an object is no symbolic link",
-	"OpenSymlinkRace":     "an object is no symbolic link",
 	"Link":                "an object has one name",
 	"LinkUnlinkRename":    "an object has one name",
-	"XAttr":               "an object has no place for attributes that a listing would show",
 }
 
-// On S3, go-fuse's own POSIX tests pass, but for those of what an object can't
-// be (linked, a symbolic link, with extended attributes); the test names each.
+// On S3, go-fuse's own POSIX tests pass, but for those of hard links; the test
+// names each.
 func TestPosix(t *testing.T) {
 	for name, test := range posixtest.All {
 		t.Run(name, func(t *testing.T) {

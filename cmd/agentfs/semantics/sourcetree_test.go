@@ -90,7 +90,7 @@ func TestSourceTree(t *testing.T) {
 
 	var files []string
 	for _, k := range server.Keys(t) {
-		if !strings.HasSuffix(k, "/") {
+		if !strings.HasSuffix(k, "/") && !strings.HasPrefix(filepath.Base(k), ".agentfs-attrs-") {
 			files = append(files, strings.TrimPrefix(k, keyPrefix+"src/"))
 		}
 	}
