@@ -161,6 +161,8 @@ func (m *model) begin(o op) {
 	switch o.Kind {
 	case opCreate:
 		m.note(o.Path, nil)
+	case opSymlink:
+		m.note(o.Path, []byte(o.To)) // a link's object is its target
 	case opOpen, opTruncate, opFtruncate, opPunch, opFlush, opClose, opSync:
 		n := m.file(o)
 		if n == nil {
@@ -181,17 +183,25 @@ func (m *model) begin(o op) {
 						m.note(join(o.To, rel), p)
 					}
 				}
-				m.note(join(o.To, rel), n.data)
+				m.note(join(o.To, rel), n.body())
 			}
 		})
 	case opBarrier:
 		m.at(o.Path).walk(func(rel string, n *node) {
 			if !n.dir {
-				m.note(join(o.Path, rel), n.data)
+				m.note(join(o.Path, rel), n.body())
 				m.noteTorn(join(o.Path, rel), n)
 			}
 		})
 	}
+}
+
+// body returns what the object of n holds.
+func (n *node) body() []byte {
+	if n.target != "" {
+		return []byte(n.target)
+	}
+	return n.data
 }
 
 // anything in a history stands for contents that nobody can tell.

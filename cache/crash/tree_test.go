@@ -211,7 +211,7 @@ func (m *model) settle(d doubt, got []listing) error {
 	var fresh *node
 	switch d.op.Kind {
 	case opCreate:
-		fresh = &node{}
+		fresh = &node{mode: 0o644}
 	case opMkdir:
 		fresh = newDir()
 	case opSymlink:
