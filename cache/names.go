@@ -407,6 +407,8 @@ func (c *FS) followed(ctx context.Context, j *job) error {
 	if !c.close || j == nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
 	err := c.q.await(ctx, j, func() bool { return c.overtaken(j) })
 	if j.kind == jobGhost {
 		c.ns.Lock()
@@ -415,7 +417,7 @@ func (c *FS) followed(ctx context.Context, j *job) error {
 			return &unseenError{j.g.key}
 		}
 	}
-	if ctx.Err() != nil {
+	if errors.Is(ctx.Err(), context.Canceled) {
 		return err
 	}
 	return nil

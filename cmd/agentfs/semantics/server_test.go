@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -89,13 +88,4 @@ func (s *ownServer) kill() {
 func (s *ownServer) signal(sig syscall.Signal) {
 	s.t.Helper()
 	ok(s.t, sig.String(), s.cmd.Process.Signal(sig))
-}
-
-// file returns the bytes of an object, read past the server.
-func (s *ownServer) file(name string) string {
-	b, err := os.ReadFile(filepath.Join(s.dir, "bucket", strings.TrimSuffix(keyPrefix, "/"), name))
-	if err != nil {
-		return err.Error()
-	}
-	return string(b)
 }
