@@ -52,7 +52,7 @@ var layers = []layer{
 	{
 		of:    []string{"./cache/..."},
 		never: []string{"./fs/...", "./cmd/...", "./bench/...", "./backends/...", goFuse},
-		but:   []string{"./backends", "./backends/tree", "./cache/..."},
+		but:   []string{"./backends", "./backends/tree", "./backends/unixmode", "./cache/..."},
 		why:   "the cache gives file depth to any store and to any front end; of ours it needs the contract and the tree",
 	},
 	{
