@@ -132,7 +132,9 @@ func (c *FS) createAttr(e backends.Entry, a attrs.Attr) backends.CreateAttr {
 	if e.IsDir() {
 		def = c.cfg.DirMode
 	}
-	if ca.Mode.Perm() == 0 {
+	if ca.Mode.Perm() == 0 || !c.cfg.NoAttributes {
+		// Some stores show a mode, of which nobody says that it goes with this
+		// content, and S3 only where it is asked for one name; the records know.
 		ca.Mode = ca.Mode.Type() | def
 	}
 	if e.Mode.Type() == fs.ModeSymlink {
@@ -217,7 +219,7 @@ func (c *FS) applyAttrs(n *tree.Node, e backends.Entry, a attrs.Attr) (changed b
 	return changed
 }
 
-// described gives the new node n the attributes that are recorded of it, but
+// describe gives the new node n the attributes that are recorded of it, but
 // for those that it was made with.
 func (c *FS) describe(n *tree.Node, a attrs.Attr) {
 	own := attrsOf(n)
