@@ -61,10 +61,19 @@ func (l *layer) drop() {
 // truncate makes the file that long, open or not. One that is not there and
 // would be empty stays away.
 func (l *layer) truncate(size int64) error {
+	// Not if it is that long: ftruncate(2) would set its time, by which replay
+	// tells when it was written last.
 	if l.file != nil {
+		if st, err := l.file.Stat(); err == nil && st.Size() == size {
+			return nil
+		}
 		return diskError(l.file.Truncate(size))
 	}
-	err := os.Truncate(l.path, size)
+	st, err := os.Stat(l.path)
+	if err == nil && st.Size() == size {
+		return nil
+	}
+	err = os.Truncate(l.path, size)
 	if errors.Is(err, fs.ErrNotExist) {
 		if size == 0 {
 			return nil
