@@ -155,8 +155,7 @@ func (c *FS) markAttrs(n, p *tree.Node) {
 		}
 		k.dirty[n] = struct{}{}
 		if k.job == nil {
-			k.job = c.q.newJob(jobAttrs)
-			k.job.d = p
+			k.job = c.q.newJob(jobAttrs, func(j *job) { j.d = p })
 		}
 	}
 	c.q.touch(dirOf(p).records.job)

@@ -87,8 +87,7 @@ func (c *FS) awaitDir(n *tree.Node) {
 // newDirJob gives n a job. c.ns is held, or nobody else knows n.
 func (c *FS) newDirJob(n *tree.Node) {
 	d := dirOf(n)
-	d.job = c.q.newJob(jobDir)
-	d.job.d = n
+	d.job = c.q.newJob(jobDir, func(j *job) { j.d = n })
 	d.mu.Lock()
 	d.mine = true
 	d.mu.Unlock()

@@ -52,10 +52,10 @@ func (c *FS) addGhost(b *batch, g *ghost) *ghost {
 	old := c.ghosts[g.id()]
 	if old != nil {
 		g.job = old.job
+		g.job.g = g
 	} else {
-		g.job = c.q.newJob(jobGhost)
+		g.job = c.q.newJob(jobGhost, func(j *job) { j.g = g })
 	}
-	g.job.g = g
 	c.ghosts[g.id()] = g
 	if old != nil && old.maybe != nil && old.maybe.Layer != "" && (g.maybe == nil || g.maybe.Layer != old.maybe.Layer) {
 		layer := old.maybe.Layer
@@ -139,8 +139,7 @@ func (c *FS) lay(b *batch, id string) {
 	c.q.drop(g.job)
 	b.undo = append(b.undo, func() {
 		if c.ghosts[id] == nil {
-			g.job = c.q.newJob(jobGhost)
-			g.job.g = g
+			g.job = c.q.newJob(jobGhost, func(j *job) { j.g = g })
 			c.ghosts[id] = g
 			c.q.touch(g.job)
 		}

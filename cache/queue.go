@@ -105,9 +105,11 @@ func newQueue(c *FS, grace time.Duration, most int) *queue {
 	return q
 }
 
-// newJob returns a job that is not due before it is touched.
-func (q *queue) newJob(k jobKind) *job {
+// newJob returns a job that is not due before it is touched; about says what
+// it is about, before anybody else sees it.
+func (q *queue) newJob(k jobKind, about func(*job)) *job {
 	j := &job{kind: k, index: -1, ended: make(chan struct{})}
+	about(j)
 	q.mu.Lock()
 	q.all[j] = struct{}{}
 	q.mu.Unlock()

@@ -480,8 +480,7 @@ func (c *FS) await(f *file) {
 	defer f.mu.Unlock()
 	f.pending = true
 	if f.job == nil {
-		f.job = c.q.newJob(jobFile)
-		f.job.f = f
+		f.job = c.q.newJob(jobFile, func(j *job) { j.f = f })
 	}
 }
 

@@ -63,12 +63,22 @@ func TestRenameChain(t *testing.T) {
 // putHook takes the place of Put while it is set.
 type putHook struct {
 	backends.Store
+	mu   sync.Mutex
 	hook func() error
 }
 
+func (p *putHook) set(hook func() error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hook = hook
+}
+
 func (p *putHook) Put(ctx context.Context, name string, body *io.SectionReader, o backends.PutOptions) (backends.Entry, error) {
-	if p.hook != nil {
-		return backends.Entry{}, p.hook()
+	p.mu.Lock()
+	hook := p.hook
+	p.mu.Unlock()
+	if hook != nil {
+		return backends.Entry{}, hook()
 	}
 	return p.Store.Put(ctx, name, body, o)
 }
@@ -93,7 +103,7 @@ func TestWriteDuringFailedRename(t *testing.T) {
 		h := openFile(t, f, n, os.O_RDWR)
 		readAll(t, h, 10)
 		var wg sync.WaitGroup
-		p.hook = func() error {
+		p.set(func() error {
 			wg.Go(func() {
 				if _, err := h.WriteAt(t.Context(), []byte("OURS"), 0); err != nil {
 					t.Error(err)
@@ -101,11 +111,11 @@ func TestWriteDuringFailedRename(t *testing.T) {
 			})
 			time.Sleep(2 * time.Millisecond) // it waits for the snapshot to be sent
 			return errDown
-		}
+		})
 		if err := f.Rename(t.Context(), f.Root(), name, f.Root(), name+".new", 0); err != nil {
 			t.Fatalf("rename: %v", err)
 		}
-		p.hook = nil
+		p.set(nil)
 		wg.Wait()
 		if err := h.Sync(t.Context()); err != nil {
 			t.Fatal(err)

@@ -134,7 +134,7 @@ func TestMergeCutShort(t *testing.T) {
 	for _, c := range []struct {
 		op  string
 		nth int64
-	}{{"List", 1}, {"Open", 1}, {"Put", 2}, {"Remove", 1}, {"Remove", 5}} {
+	}{{"List", 1}, {"Open", 1}, {"Put", 2}, {"RemoveMany", 1}} {
 		for _, effect := range []faulty.Effect{faulty.Fail(errDown), faulty.LostAnswer(errDown)} {
 			mem := newMemory(t)
 			other := saveSome(t, mem, nil, maxRecords, maxRecords+1)
