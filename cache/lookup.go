@@ -177,7 +177,8 @@ func (c *FS) ask(ctx context.Context, p *tree.Node, name string) (asked time.Tim
 	}
 	return c.share(ctx, m.asked, fmt.Sprint("stat ", p.ID(), " ", name), func(ctx context.Context) error {
 		e, err := c.store.Stat(ctx, path)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		// Where this machine has a directory, the store may still have a file.
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, backends.ErrNotDir) {
 			return err
 		}
 		var found *backends.Entry
