@@ -155,10 +155,11 @@ func (x *byteFile) reopen(between func()) {
 func (x *byteFile) fillBudget() {
 	x.t.Helper()
 	ctx := x.t.Context()
-	_, _, h, err := x.c.Create(ctx, x.c.Root(), "other", os.O_RDWR|os.O_TRUNC, backends.CreateAttr{Mode: 0o644})
-	if err != nil {
-		x.fatal("create: %v", err)
-	}
+	var h backends.File
+	x.insist("create", func() (err error) {
+		_, _, h, err = x.c.Create(ctx, x.c.Root(), "other", os.O_RDWR|os.O_TRUNC, backends.CreateAttr{Mode: 0o644})
+		return err
+	})
 	for i := range int64(10) {
 		if _, err := h.WriteAt(ctx, make([]byte, 1<<20), i<<20); err != nil {
 			x.fatal("write of another file: %v; %+v", err, x.c.State())

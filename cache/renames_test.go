@@ -102,21 +102,25 @@ func TestWriteDuringFailedRename(t *testing.T) {
 		n, _ := lookup(t, f, name)
 		h := openFile(t, f, n, os.O_RDWR)
 		readAll(t, h, 10)
-		var wg sync.WaitGroup
+		var once sync.Once
+		written := make(chan struct{})
 		p.set(func() error {
-			wg.Go(func() {
-				if _, err := h.WriteAt(t.Context(), []byte("OURS"), 0); err != nil {
-					t.Error(err)
-				}
+			once.Do(func() {
+				go func() {
+					defer close(written)
+					if _, err := h.WriteAt(t.Context(), []byte("OURS"), 0); err != nil {
+						t.Error(err)
+					}
+				}()
 			})
-			time.Sleep(2 * time.Millisecond) // it waits for the snapshot to be sent
+			time.Sleep(2 * time.Millisecond)
 			return errDown
 		})
 		if err := f.Rename(t.Context(), f.Root(), name, f.Root(), name+".new", 0); err != nil {
 			t.Fatalf("rename: %v", err)
 		}
 		p.set(nil)
-		wg.Wait()
+		<-written
 		if err := h.Sync(t.Context()); err != nil {
 			t.Fatal(err)
 		}
