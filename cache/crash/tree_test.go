@@ -88,6 +88,11 @@ func readStore(ctx context.Context, s backends.Store, top string) (listing, erro
 		if hidden(e.Name) {
 			continue
 		}
+		// A walk may leave out directories that are there because of what is
+		// below them, a file or another directory.
+		for dir, _ := split(e.Name); dir != "." && dir != top; dir, _ = split(dir) {
+			all[dir] = entry{dir: true}
+		}
 		if e.IsDir() {
 			all[e.Name] = entry{dir: true}
 			continue
@@ -100,10 +105,6 @@ func readStore(ctx context.Context, s backends.Store, top string) (listing, erro
 			return nil, err
 		}
 		all[e.Name] = entry{data: data}
-		// An object may imply its directories.
-		for dir, _ := split(e.Name); dir != "." && dir != top; dir, _ = split(dir) {
-			all[dir] = entry{dir: true}
-		}
 	}
 	return all, nil
 }
