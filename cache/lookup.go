@@ -281,11 +281,12 @@ func (m merging) listFailed(err error) error {
 	if parent, name, ok := c.tree.Where(p); ok {
 		d := dirOf(parent)
 		d.mu.Lock()
-		if !d.oursSince(name, m.asked) {
-			m.dir = parent
-			m.drop(name, p)
+		defer d.mu.Unlock()
+		if d.oursSince(name, m.asked) {
+			return errMoved // it has got there meanwhile
 		}
-		d.mu.Unlock()
+		m.dir = parent
+		m.drop(name, p)
 	}
 	return fs.ErrNotExist
 }
