@@ -171,8 +171,14 @@ func (c *FS) haunts(e backends.Entry) bool {
 // waiting for this very key. c.ns is held.
 func (c *FS) inTheWay(key string) (wait *job, fetch *file) {
 	for k, s := range c.active {
-		if k != key && (under(k, key) || under(key, k)) {
+		if k == key || !under(k, key) && !under(key, k) {
+			continue
+		}
+		if s.f.job != nil {
 			return s.f.job, nil
+		}
+		if g := c.ghosts[k]; g != nil {
+			return g.job, nil // the file has no name any more
 		}
 	}
 	if len(c.ghosts) == 0 {
