@@ -2,6 +2,7 @@ package backendtest
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"time"
@@ -157,6 +158,25 @@ var storeCapabilityUnits = []unit[*storeEnv]{
 		e.wantErr(errs[0], backends.ErrChanged, "RemoveMany of an old version")
 		e.wantContent("a", "two")
 		e.wantGone("b")
+	}},
+	{"RemoveMany/ParentsStay", func(e *storeEnv) {
+		var rs []backends.Removal
+		for i := range 6 {
+			name := fmt.Sprintf("d/e/f%d", i)
+			r := backends.Removal{Name: name}
+			if v := e.put(name, name); i%2 == 0 {
+				r.If.Match = v.Version
+			}
+			rs = append(rs, r)
+		}
+		for i, err := range backends.RemoveMany(e.ctx, e.s, rs) {
+			if err != nil {
+				e.Errorf("RemoveMany of %q: %v", rs[i].Name, err)
+			}
+		}
+		if got, err := e.s.Stat(e.ctx, "d/e"); err != nil || !got.IsDir() {
+			e.Errorf("the directory that was emptied: %+v, %v", got, err)
+		}
 	}},
 	{"RemoveMany/Dirs", func(e *storeEnv) {
 		e.mkdir("empty")

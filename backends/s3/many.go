@@ -3,6 +3,7 @@ package s3
 import (
 	"context"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -96,8 +97,8 @@ func (s *Store) RemoveMany(ctx context.Context, rs []backends.Removal) []error {
 	for some := range slices.Chunk(markers, maxBatch) {
 		s.removeBatch(ctx, rs, some, errs)
 	}
-	s.keepParents(ctx, rs, batch, errs)
 	s.removeDirs(ctx, rs, dirs, errs)
+	s.keepParents(ctx, rs, errs)
 	return errs
 }
 
@@ -222,17 +223,23 @@ func (s *Store) deleteKeys(ctx context.Context, ds []deletion) (errs []error, un
 	return errs, c.unknown
 }
 
-// keepParents puts markers for the directories that a batch has emptied.
-func (s *Store) keepParents(ctx context.Context, rs []backends.Removal, batch []deletion, errs []error) {
+// keepParents puts markers for the directories that these removals have emptied
+// together: each for itself has seen the others' names still there.
+func (s *Store) keepParents(ctx context.Context, rs []backends.Removal, errs []error) {
 	if s.lean {
 		return
 	}
 	parents := map[string]bool{}
-	for _, d := range batch {
-		if p := path.Dir(rs[d.i].Name); p != "." && errs[d.i] == nil {
-			parents[p] = true
+	removed := map[string]bool{}
+	for i, r := range rs {
+		if errs[i] == nil {
+			removed[r.Name] = r.Dir
+			if p := path.Dir(r.Name); p != "." {
+				parents[p] = true
+			}
 		}
 	}
+	maps.DeleteFunc(parents, func(p string, _ bool) bool { return removed[p] })
 	g := new(errgroup.Group)
 	g.SetLimit(manyAtOnce)
 	for p := range parents {

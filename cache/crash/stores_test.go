@@ -40,7 +40,13 @@ func (p place) settle() {
 // open returns the store as the cache gets it, without faults.
 func (p place) open() (backends.Store, error) {
 	if p.Server != nil {
-		return s3.New(p.Server.Config())
+		s, err := s3.New(p.Server.Config())
+		if err != nil {
+			return nil, err
+		}
+		// As the cache would take it; the wrapper with the faults has no lean
+		// form of its own.
+		return s.Lean(), nil
 	}
 	return dial(p.Socket)
 }
