@@ -125,27 +125,12 @@ func (c *FS) collect() (gs []*ghost, fetch []*file, more bool, err error) {
 		return strings.Compare(a.key, b.key)
 	})
 	if i := slices.IndexFunc(gs, func(g *ghost) bool { return g.dir }); i >= 0 {
-		files := gs[:i:i]
-		going := make(map[*ghost]bool, len(gs))
-		for _, g := range gs {
-			going[g] = true
-		}
-		left := map[string]*ghost{}
-		stays := func(g *ghost) {
-			for k := path.Dir(g.key); k != "."; k = path.Dir(k) {
-				left[k] = g
-			}
-		}
-		for _, g := range c.ghosts {
-			if !going[g] {
-				stays(g) // a directory in which one is being made, too
-			}
-		}
-		keep := files
+		keep := gs[:i:i]
+		left := c.contents(gs) // a directory in which one is being made, too
 		for _, g := range gs[i:] {
 			if l := left[g.key]; l != nil {
 				c.q.block(g.job, l.job)
-				stays(g)
+				left.add(g)
 			} else {
 				keep = append(keep, g)
 			}
@@ -168,9 +153,20 @@ func (c *FS) swept(gs []*ghost, errs []error, more bool) outcome {
 	var b batch
 	var failed error
 	var dirs bool
+	var left contents
 	for i, g := range gs {
 		g.removing = false
 		err := errs[i]
+		if g.dir && left == nil {
+			left = c.contents(gs[i:])
+		}
+		if l := left[g.key]; g.dir && l != nil {
+			// What was to go before it could not, so it is still there, with or
+			// without its marker.
+			left.add(g)
+			c.q.block(g.job, l.job)
+			continue
+		}
 		switch {
 		case err == nil, errors.Is(err, fs.ErrNotExist), !g.dir && errors.Is(err, backends.ErrNotDir):
 			c.stats.removals.Add(1)
@@ -183,13 +179,12 @@ func (c *FS) swept(gs []*ghost, errs []error, more bool) outcome {
 			}
 			c.forgetStored(g.key)
 			continue
-		case g.dir && errors.Is(err, backends.ErrNotEmpty) && c.ghostBelow(g.key) != nil:
-			// What was to go before it could not.
-			c.q.block(g.job, c.ghostBelow(g.key).job)
-			continue
 		case g.dir && (errors.Is(err, backends.ErrNotEmpty) || errors.Is(err, backends.ErrNotDir)):
 			// Somebody else has put something into it.
 		default:
+			if left != nil {
+				left.add(g)
+			}
 			failed = err
 			c.q.fail(g.job, err)
 			c.complain(g.key, "removal", err)
@@ -215,14 +210,29 @@ func (c *FS) swept(gs []*ghost, errs []error, more bool) outcome {
 	return outcome{err: failed, soon: more}
 }
 
-// ghostBelow returns one of the ghosts in the directory key. c.ns is held.
-func (c *FS) ghostBelow(key string) *ghost {
+// contents has, by directory, one of the ghosts in it.
+type contents map[string]*ghost
+
+// add puts g into the directories that it is in.
+func (x contents) add(g *ghost) {
+	for k := path.Dir(g.key); k != "."; k = path.Dir(k) {
+		x[k] = g
+	}
+}
+
+// contents returns the contents of all ghosts but those. c.ns is held.
+func (c *FS) contents(but []*ghost) contents {
+	out := make(map[*ghost]bool, len(but))
+	for _, g := range but {
+		out[g] = true
+	}
+	x := contents{}
 	for _, g := range c.ghosts {
-		if g.key != key && under(g.key, key) {
-			return g
+		if !out[g] {
+			x.add(g)
 		}
 	}
-	return nil
+	return x
 }
 
 // failHeld tells those who wait for the ghosts whose bytes f still needs why
