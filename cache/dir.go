@@ -20,7 +20,10 @@ type dir struct {
 	marker bool
 	// maybe says that the store may have one, of a directory that had the name
 	// before.
-	maybe    bool
+	maybe bool
+	// keep says that it needs a marker although something is in it, because
+	// that is not to be in the store soon.
+	keep     bool
 	job      *job // not nil while the store has to be made to have it
 	recorded bool // the journal has a record of it
 	attrs    ownAttrs

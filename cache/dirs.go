@@ -114,9 +114,9 @@ func (c *FS) runDir(ctx context.Context, j *job) outcome {
 		c.ns.Unlock()
 		return outcome{}
 	}
-	if d.marker || c.tree.Len(n) > 0 {
+	if stored := d.marker || c.anyStored(n, at); stored || c.tree.Len(n) > 0 && !d.keep {
 		// What is in it makes it, once that is in the store.
-		if d.marker || c.anyStored(n, at) {
+		if stored {
 			c.arrived(n)
 		}
 		c.ns.Unlock()
@@ -159,7 +159,7 @@ func (c *FS) runDir(ctx context.Context, j *job) outcome {
 	}
 	var b batch
 	if now, ok := c.tree.Path(n); ok && now == at {
-		d.marker = true
+		d.marker, d.keep = true, false
 		if old != nil && c.ghosts[at+"/"] == old {
 			c.lay(&b, at+"/")
 			c.placeAll()
@@ -213,6 +213,9 @@ func (c *FS) arrivedIn(b *batch, n *tree.Node) {
 	}
 	for _, n := range slices.Backward(way) {
 		d := dirOf(n)
+		d.mu.Lock()
+		d.seen = time.Now() // an answer to an earlier question may not know of it
+		d.mu.Unlock()
 		if d.job == nil {
 			continue
 		}
@@ -221,14 +224,51 @@ func (c *FS) arrivedIn(b *batch, n *tree.Node) {
 		if parent, name, ok := c.tree.Where(n); ok {
 			dirOf(parent).change(name) // answers that don't know of it are old
 		}
-		d.mu.Lock()
-		d.seen = time.Now()
-		d.mu.Unlock()
 		if d.recorded {
 			c.record(b, n, nil, "")
 		}
 		c.attrsArrived(d)
 	}
+}
+
+// outlives returns the job that has to end before a ghost with this key goes, if
+// the directory that it is in is in the store only because of it: something else
+// in it is on its way, or it gets a marker. c.ns is held.
+func (c *FS) outlives(b *batch, key string) *job {
+	at := path.Dir(key)
+	n := c.dirAt(at)
+	for ; n == nil; n = c.dirAt(at) {
+		at = path.Dir(at)
+	}
+	d := dirOf(n)
+	if n == c.tree.Root() || d.marker || c.anyStored(n, at) {
+		return nil
+	}
+	var wait *job
+	c.tree.Children(n, func(name string, child *tree.Node) {
+		if join(at, name) == key {
+			return // what takes the ghost's place waits for it
+		}
+		switch x := child.Data.(type) {
+		case *file:
+			x.mu.Lock()
+			if x.job != nil && (x.writing == 0 || x.sealed != nil) {
+				wait = x.job
+			}
+			x.mu.Unlock()
+		case *dir:
+			if x.job != nil {
+				wait = x.job
+			}
+		}
+	})
+	if wait != nil {
+		return wait
+	}
+	d.keep = true
+	c.awaitDir(n)
+	c.record(b, n, nil, "")
+	return d.job
 }
 
 // stored reports whether the store has, or may have, something of the directory

@@ -271,22 +271,26 @@ func (m merging) listFailed(err error) error {
 		return moved
 	}
 	defer end()
-	c, p := m.c, m.dir
-	if dirOf(p).job != nil || c.anyLocal(p) {
+	c, n := m.c, m.dir
+	if dirOf(n).job != nil || c.anyLocal(n) {
 		return nil
 	}
-	if p == c.tree.Root() {
+	if n == c.tree.Root() {
 		return err
 	}
-	if parent, name, ok := c.tree.Where(p); ok {
+	if parent, name, ok := c.tree.Where(n); ok {
 		d := dirOf(parent)
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		if d.oursSince(name, m.asked) {
+		p := dirOf(n)
+		p.mu.Lock()
+		seen := p.seen
+		p.mu.Unlock()
+		if d.oursSince(name, m.asked) || seen.After(m.asked) {
 			return errMoved // it has got there meanwhile
 		}
 		m.dir = parent
-		m.drop(name, p)
+		m.drop(name, n)
 	}
 	return fs.ErrNotExist
 }

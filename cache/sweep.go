@@ -90,9 +90,7 @@ func (c *FS) collect() (gs []*ghost, fetch []*file, more bool, err error) {
 		}
 		wait, f := c.freeBytes(g.st, nil, g.job)
 		if wait == nil && f == nil {
-			if p := c.dirAt(path.Dir(g.key)); p != nil && dirOf(p).job != nil && c.tree.Len(p) == 0 {
-				wait = dirOf(p).job // the directory outlives its last child
-			}
+			wait = c.outlives(&b, g.key)
 		}
 		switch {
 		case f != nil:
