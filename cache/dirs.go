@@ -231,11 +231,11 @@ func (c *FS) arrivedIn(b *batch, n *tree.Node) {
 	}
 }
 
-// outlives returns the job that has to end before a ghost with this key goes, if
-// the directory that it is in is in the store only because of it: something else
-// in it is on its way, or it gets a marker. c.ns is held.
-func (c *FS) outlives(b *batch, key string) *job {
-	at := path.Dir(key)
+// outlives returns the job that has to end before g goes, if the directory that
+// it is in is in the store only because of it: something else in it is on its
+// way, or it gets a marker. c.ns is held.
+func (c *FS) outlives(b *batch, g *ghost) *job {
+	at := path.Dir(g.key)
 	n := c.dirAt(at)
 	for ; n == nil; n = c.dirAt(at) {
 		at = path.Dir(at)
@@ -245,21 +245,23 @@ func (c *FS) outlives(b *batch, key string) *job {
 		return nil
 	}
 	var wait *job
-	c.tree.Children(n, func(name string, child *tree.Node) {
-		if join(at, name) == key {
-			return // what takes the ghost's place waits for it
+	c.tree.Children(n, func(_ string, child *tree.Node) {
+		if wait != nil {
+			return
 		}
+		var j *job
 		switch x := child.Data.(type) {
 		case *file:
 			x.mu.Lock()
-			if x.job != nil && (x.writing == 0 || x.sealed != nil) {
-				wait = x.job
+			if x.writing == 0 || x.sealed != nil {
+				j = x.job
 			}
 			x.mu.Unlock()
 		case *dir:
-			if x.job != nil {
-				wait = x.job
-			}
+			j = x.job
+		}
+		if j != nil && !c.q.wouldCircle(j, g.job) {
+			wait = j
 		}
 	})
 	if wait != nil {

@@ -55,7 +55,9 @@ type job struct {
 	hurry   bool // somebody waits for it
 	dropped bool
 	// wait is the job that has to end first, waiters those that wait for this.
+	// It is a soft wait if there is another way where it would be a circle.
 	wait    *job
+	soft    bool
 	waiters []*job
 
 	begun    uint64        // attempts
@@ -371,10 +373,21 @@ func (q *queue) block(j, on *job) {
 	q.blockLocked(j, on)
 }
 
+// blockSoftly is block for a wait that whoever plans j can do without: it ends
+// if it would be one in a circle.
+func (q *queue) blockSoftly(j, on *job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.blockLocked(j, on)
+	j.soft = j.wait != nil
+}
+
 func (q *queue) blockLocked(j, on *job) {
 	if on == nil || on.dropped || on == j {
 		return
 	}
+	q.uncircle(j, on)
+	j.soft = false
 	if j.wait != on {
 		j.wait = on
 		on.waiters = append(on.waiters, j)
@@ -386,6 +399,24 @@ func (q *queue) blockLocked(j, on *job) {
 			on = q.sweep
 		}
 		q.schedule(on, time.Now())
+	}
+}
+
+// uncircle ends a soft wait by which on waits for j. q.mu is held.
+func (q *queue) uncircle(j, on *job) {
+	var soft *job
+	for depth := 0; on != nil && depth < 1000; depth++ {
+		if on == j {
+			if soft != nil {
+				soft.wait, soft.soft = nil, false
+				q.schedule(q.sweep, time.Now()) // only ghosts wait softly
+			}
+			return
+		}
+		if on.soft && on.wait != nil {
+			soft = on
+		}
+		on = on.wait
 	}
 }
 

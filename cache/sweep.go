@@ -90,7 +90,10 @@ func (c *FS) collect() (gs []*ghost, fetch []*file, more bool, err error) {
 		}
 		wait, f := c.freeBytes(g.st, nil, g.job)
 		if wait == nil && f == nil {
-			wait = c.outlives(&b, g.key)
+			if wait := c.outlives(&b, g); wait != nil {
+				c.q.blockSoftly(g.job, wait)
+				continue
+			}
 		}
 		switch {
 		case f != nil:
