@@ -244,12 +244,22 @@ func (c *FS) outlives(b *batch, g *ghost) *job {
 	if n == c.tree.Root() || d.marker || c.anyStored(n, at) {
 		return nil
 	}
-	var wait *job
+	if wait := c.arriving(n, g.job); wait != nil {
+		return wait
+	}
+	d.keep = true
+	c.awaitDir(n)
+	c.record(b, n, nil, "")
+	return d.job
+}
+
+// arriving returns a job that brings something below n to the store, and does not
+// wait for other. c.ns is held.
+func (c *FS) arriving(n *tree.Node, other *job) (j *job) {
 	c.tree.Children(n, func(_ string, child *tree.Node) {
-		if wait != nil {
+		if j != nil {
 			return
 		}
-		var j *job
 		switch x := child.Data.(type) {
 		case *file:
 			x.mu.Lock()
@@ -258,19 +268,17 @@ func (c *FS) outlives(b *batch, g *ghost) *job {
 			}
 			x.mu.Unlock()
 		case *dir:
-			j = x.job
+			if x.keep || c.tree.Len(child) == 0 {
+				j = x.job
+			} else {
+				j = c.arriving(child, other) // its own job waits for that, too
+			}
 		}
-		if j != nil && !c.q.wouldCircle(j, g.job) {
-			wait = j
+		if j != nil && c.q.wouldCircle(j, other) {
+			j = nil
 		}
 	})
-	if wait != nil {
-		return wait
-	}
-	d.keep = true
-	c.awaitDir(n)
-	c.record(b, n, nil, "")
-	return d.job
+	return j
 }
 
 // stored reports whether the store has, or may have, something of the directory

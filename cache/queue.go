@@ -225,18 +225,24 @@ func (q *queue) hurryLocked(j *job) {
 			return
 		}
 		j.hurry = true
-		if j.kind == jobGhost {
-			q.sweep.hurry = true
-			q.schedule(q.sweep, time.Now())
+		if j.wait != nil {
 			j = j.wait
 			continue
 		}
-		if j.wait == nil {
-			q.schedule(j, time.Now())
-			return
+		if j.kind == jobGhost {
+			j = q.sweep
+			j.hurry = true
 		}
-		j = j.wait
+		q.schedule(j, time.Now())
+		return
 	}
+}
+
+// hurried reports whether somebody waits for j.
+func (q *queue) hurried(j *job) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return j.hurry
 }
 
 // hurryAll makes everything be done that is not in a pause after a failure.

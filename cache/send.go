@@ -137,10 +137,12 @@ func (c *FS) tryPlan(f *file, j *job) (s *sending, fetch *file, o outcome) {
 		s.from = base
 	case f.sealed != nil:
 		s.seal, f.sealed = f.sealed, nil
-	case f.writing > 0 && changed:
+	case f.writing > 0 && changed && !c.q.hurried(j):
 		f.mu.Unlock()
 		return nil, nil, outcome{} // its writer's close is still to come
 	default:
+		// Also under a writer, for whom somebody waits whose own seal was of no
+		// use any more.
 		s.seal = f.content().seal(f.change)
 	}
 	change := f.sent
