@@ -28,6 +28,11 @@ const (
 // bytes went through this machine for it: what the store has already, it is
 // told to copy.
 func (c *FS) sendSeal(ctx context.Context, s *sending) (e backends.Entry, sent int64, err error) {
+	if s.stream != nil {
+		if e, done, err := c.endStream(ctx, s); done {
+			return e, 0, err // counted already
+		}
+	}
 	if s.repeat && !s.seal.ext.complete() {
 		if e, done, err := c.settleEarlier(ctx, s); done || err != nil {
 			return e, 0, err

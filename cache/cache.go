@@ -104,6 +104,10 @@ type FS struct {
 	begun    []uploadRecord // uploads that an earlier process began
 	noParts  atomic.Bool    // the store can't make files of parts, or not with our conditions
 	noCopies atomic.Bool    // it can't copy parts
+
+	streams    streamSizes   // of the parts that are sent of growing files; 0 is none
+	streaming  chan struct{} // has a place for each such part under way
+	streamIdle time.Duration
 }
 
 // counters are what [Stats] shows.
@@ -184,6 +188,10 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 		ghosts: map[string]*ghost{}, limbo: map[*tree.Node]struct{}{}, making: map[string]int{}, active: map[string]*sending{}, complained: map[string]time.Time{},
 	}
 	c.q = newQueue(c, cfg.Grace, cfg.Uploads)
+	if !cfg.ReadOnly {
+		c.streams = newStreamSizes(backends.PartLimitsOf(c.store))
+	}
+	c.streaming, c.streamIdle = make(chan struct{}, streamAtOnce), streamIdle
 	c.lateTimer = time.AfterFunc(time.Hour, c.flushLate)
 	c.tree = tree.New(c.rootAttr(), &dir{})
 	r.evict = c.evict

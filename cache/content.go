@@ -48,6 +48,10 @@ type content struct {
 	// last one that is in the map. They only grow, so that writers can add rows
 	// while a map is on its way to the journal.
 	row, rowMap int64
+	// stream is what is sent of it already while it grows; streamFrom is the
+	// size before which no other one is begun.
+	stream     *stream
+	streamFrom int64
 }
 
 // journaled says how the journal has a content.

@@ -58,6 +58,7 @@ func (h *handle) WriteAt(ctx context.Context, p []byte, off int64) (int, error) 
 		if terr := h.f.touched(); err == nil && terr != nil {
 			n, err = 0, terr
 		}
+		h.f.fs.grown(h.f, h.c)
 	}
 	return n, err
 }

@@ -305,6 +305,7 @@ func (c *FS) detached(n *tree.Node) {
 	c.unmarkAttrs(n)
 	switch x := n.Data.(type) {
 	case *file:
+		x.dropStream()
 		x.mu.Lock()
 		x.gone, x.astray, x.pending = true, "", false
 		j := x.job

@@ -121,6 +121,7 @@ func (c *FS) rename(from *tree.Node, oldName string, to *tree.Node, newName stri
 	switch x := mv.Node.Data.(type) {
 	case *file:
 		delete(c.limbo, mv.Node)
+		x.dropStream()
 		x.rehold()
 		x.mu.Lock()
 		open := x.writing > 0 && x.base == nil && x.sealed == nil

@@ -107,6 +107,7 @@ func (c *content) save(off, end int64) error {
 // c.mu is held.
 func (c *content) overwritten(off, end int64) {
 	c.twin = c.twin.cut(off, end)
+	c.stream.overwritten(off, end)
 	for _, s := range c.seals {
 		s.same = s.same.cut(off, end)
 	}

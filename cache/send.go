@@ -25,7 +25,8 @@ type sending struct {
 	op      string
 	earlier []string
 	attr    backends.AttrChange
-	repeat  bool // an earlier attempt may have taken effect
+	repeat  bool    // an earlier attempt may have taken effect
+	stream  *stream // what was sent early
 	// final: the request that makes the object is on its way.
 	final  atomic.Bool
 	unmark func()
@@ -101,7 +102,6 @@ func (c *FS) tryPlan(f *file, j *job) (s *sending, fetch *file, o outcome) {
 	if wait, fetch := c.inTheWay(at); wait != nil || fetch != nil {
 		return nil, fetch, outcome{wait: wait}
 	}
-	ghost := c.ghosts[at]
 
 	f.mu.Lock()
 	base, changed := f.base, f.changedLocked()
@@ -116,19 +116,13 @@ func (c *FS) tryPlan(f *file, j *job) (s *sending, fetch *file, o outcome) {
 	content := f.c
 	f.mu.Unlock()
 
-	prior := base
-	if !inPlace {
-		prior = nil
-		if ghost != nil {
-			prior = ghost.st
-		}
-	}
+	prior := c.prior(base, at)
 	if wait, fetch := c.freeBytes(prior, f, j); wait != nil || fetch != nil {
 		return nil, fetch, outcome{wait: wait}
 	}
 
 	f.mu.Lock()
-	s = &sending{f: f, key: at, prior: prior, op: rand.Text()}
+	s = &sending{f: f, key: at, prior: prior, cond: condition(prior), op: rand.Text()}
 	// A small content that is here is put: that is one request whose
 	// condition every server honours, while few do for a copy's target.
 	small := content != nil && content.size() <= wholeMax && content.complete()
@@ -160,12 +154,8 @@ func (c *FS) tryPlan(f *file, j *job) (s *sending, fetch *file, o outcome) {
 			s.repeat = true
 		}
 	}
+	c.takeStream(s)
 	f.ops = append(f.ops, attempt{Op: s.op, Key: text(at), Change: change})
-	if prior != nil {
-		s.cond.Match = prior.version
-	} else {
-		s.cond.Absent = true
-	}
 	if s.seal != nil {
 		s.attr = c.putAttr(f.node)
 	}
@@ -181,6 +171,7 @@ func (c *FS) tryPlan(f *file, j *job) (s *sending, fetch *file, o outcome) {
 		f.sending = nil
 		delete(c.active, at)
 		s.unmark()
+		s.dropStream()
 		f.mu.Lock()
 		if s.seal != nil && f.sealed == nil {
 			f.sealed, s.seal = s.seal, nil
