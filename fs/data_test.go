@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,6 +76,28 @@ func TestUnlinkedFileKeepsEverything(t *testing.T) {
 			t.Errorf("the file that took the name: %q, %v", b, err)
 		}
 	})
+}
+
+// What goes well is not in the log, whatever the size of a request.
+func TestLargeReadsAreNotLogged(t *testing.T) {
+	var log lockedBuffer
+	dir, _ := mountFS(t, newMemory(t, memory.Config{}), Options{NoPassthrough: true, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	name, want := filepath.Join(dir, "f"), bytes.Repeat([]byte("0123456789abcdef"), 4<<20/16)
+	if err := os.WriteFile(name, want, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_DIRECT, 0) // not what the kernel has kept
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(f, got); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("read: %v, as written: %v", err, bytes.Equal(got, want))
+	}
+	if log.String() != "" {
+		t.Errorf("the log:\n%s", log.String())
+	}
 }
 
 func futimens(fd int, ts []unix.Timespec) error {

@@ -173,9 +173,12 @@ func newServer(mountPoint string, raw fuse.RawFileSystem, o Options) (*fuse.Serv
 		// These names are answered "no such attribute" before they get here.
 		IgnoreSecurityLabels: true,
 		ExtraCapabilities:    fuse.CAP_HANDLE_KILLPRIV_V2,
-		Debug:                o.Debug,
-		Logger:               slog.NewLogLogger(o.Log.Handler(), logLevel(o.Debug)),
-		PanicHandler:         panicHandler(o.Log),
+		// What is read comes as bytes. go-fuse would get a pipe ready for each
+		// answer to find that out, and log that one is too large for a pipe.
+		DisableSplice: true,
+		Debug:         o.Debug,
+		Logger:        slog.NewLogLogger(o.Log.Handler(), logLevel(o.Debug)),
+		PanicHandler:  panicHandler(o.Log),
 	}
 	var direct error
 	if os.Geteuid() == 0 {
