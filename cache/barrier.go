@@ -25,13 +25,26 @@ func (c *FS) syncFile(ctx context.Context, f *file) error {
 	}
 	f.sealLocked()
 	target := f.change
+	f.syncing++
+	f.wanted = target
 	f.mu.Unlock()
 	defer c.flushLate() // what is known to be stored is not to be sent again
+	defer func() {
+		f.mu.Lock()
+		f.syncing--
+		f.mu.Unlock()
+	}()
 	return c.q.await(ctx, j, func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		return !f.pending || f.gone || f.sent >= target && f.base != nil && f.inPlaceLocked()
+		return f.syncedLocked(target)
 	})
+}
+
+// syncedLocked reports whether the store has f as it was at a change. f.mu is
+// held.
+func (f *file) syncedLocked(target uint64) bool {
+	return !f.pending || f.gone || f.sent >= target && f.base != nil && f.inPlaceLocked()
 }
 
 // inPlaceLocked reports whether the store has base under f's path. f.mu is

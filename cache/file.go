@@ -43,6 +43,8 @@ type file struct {
 	// there was one. RELEASE comes too late after close(2) to tell by.
 	writing int
 	sealed  *seal     // what the last close saw, if it is still to be sent
+	syncing int       // how many wait in an fsync
+	wanted  uint64    // up to which change the last of them
 	seen    time.Time // when the store last confirmed base
 	pending bool      // it differs from what the store has under its name
 	report  error     // of an upload that failed: for the next close or fsync

@@ -238,13 +238,6 @@ func (q *queue) hurryLocked(j *job) {
 	}
 }
 
-// hurried reports whether somebody waits for j.
-func (q *queue) hurried(j *job) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return j.hurry
-}
-
 // hurryAll makes everything be done that is not in a pause after a failure.
 func (q *queue) hurryAll() {
 	q.mu.Lock()

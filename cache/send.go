@@ -131,12 +131,12 @@ func (c *FS) tryPlan(f *file, j *job) (s *sending, fetch *file, o outcome) {
 		s.from = base
 	case f.sealed != nil:
 		s.seal, f.sealed = f.sealed, nil
-	case f.writing > 0 && changed && !c.q.hurried(j):
+	case f.writing > 0 && changed && (f.syncing == 0 || f.syncedLocked(f.wanted)):
 		f.mu.Unlock()
 		return nil, nil, outcome{} // its writer's close is still to come
 	default:
-		// Also under a writer, for whom somebody waits whose own seal was of no
-		// use any more.
+		// Also under a writer, if there is an fsync whose own seal was of no use
+		// any more.
 		s.seal = f.content().seal(f.change)
 	}
 	change := f.sent
