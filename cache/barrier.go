@@ -177,6 +177,7 @@ func (c *FS) Close(ctx context.Context) error {
 	if jerr := c.journal.Close(); jerr != nil && left > 0 {
 		err = errors.Join(err, jerr)
 	}
+	c.room.spares.end()
 	if left == 0 {
 		_ = emptyDir(c.room.contentDir())
 	}

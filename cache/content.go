@@ -116,15 +116,21 @@ func (c *content) leave() {
 // local returns the open local file. c.mu is held and the content in use.
 func (c *content) local() (*os.File, error) {
 	if c.layer == nil {
-		c.layer = c.fs.newLayer(c.id)
-		c.layer.users = c.users
+		c.layer = c.fs.newLayer(c.id, c.users)
 	}
 	return c.layer.open()
 }
 
-// newLayer returns a layer that nobody else has. It makes no file.
-func (c *FS) newLayer(id uint64) *layer {
-	return &layer{path: c.room.contentPath(id, c.layers.Add(1)), refs: 1}
+// newLayer returns a layer that nobody else has, with or without a file, for so
+// many users.
+func (c *FS) newLayer(id uint64, users int) *layer {
+	l := c.room.spares.take()
+	if l == nil {
+		l = &layer{path: c.room.contentPath(id, c.layers.Add(1)), refs: 1}
+	}
+	l.users = users
+	l.rest()
+	return l
 }
 
 func (c *content) size() int64 {

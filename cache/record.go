@@ -316,8 +316,7 @@ func (f *file) recordLocked(b *batch, r *nodeRecord) {
 	}
 	c.named = true
 	if c.layer == nil {
-		c.layer = f.fs.newLayer(c.id)
-		c.layer.users = c.users
+		c.layer = f.fs.newLayer(c.id, c.users)
 	}
 	b.undo = append(b.undo, func() {
 		c.mu.Lock()

@@ -47,6 +47,7 @@ type room struct {
 	used   int64            // bytes of local extents; guarded by budget.mu
 	left   bool             // the cache has ended; guarded by budget.mu
 	evict  func(need int64) // asks for room; called with no lock held
+	spares spares
 }
 
 // roomInfo is room.json.
@@ -100,6 +101,7 @@ func openRoom(cacheDir, identity, mountPoint string, budget *Budget) (*room, err
 		return nil, err
 	}
 	r.reserveAgain()
+	r.spares.dir, r.spares.since = r.contentDir(), r.since
 	return r, nil
 }
 
@@ -238,6 +240,7 @@ func (r *room) sync() error {
 }
 
 func (r *room) close() {
+	r.spares.end()
 	r.budget.leave(r)
 	r.lock.Close()
 }

@@ -145,8 +145,7 @@ func (c *content) truncate(size int64) (after func(), err error) {
 func (c *content) lengthen(size int64) error {
 	if c.kept == asFile {
 		if c.layer == nil {
-			c.layer = c.fs.newLayer(c.id)
-			c.layer.users = c.users
+			c.layer = c.fs.newLayer(c.id, c.users)
 			c.kept = notJournaled // under the name of another file
 		}
 		if err := c.layer.truncate(size); err != nil {
