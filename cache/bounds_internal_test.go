@@ -82,6 +82,7 @@ func TestRemovedFilesLeaveNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.Sleep(linger + 100*time.Millisecond) // an open may be on its way when a name goes
+	f.room.spares.end()
 	contents, err := os.ReadDir(filepath.Join(f.room.dir, "content"))
 	if err != nil {
 		t.Fatal(err)

@@ -39,6 +39,22 @@ func (h *handle) setWriting(on bool) {
 	h.writing = on
 }
 
+// begin says that h is about to change the content, before it does: what an
+// upload takes meanwhile is not to be half of it. undo says that it did not.
+func (h *handle) begin() (before bool) {
+	h.f.mu.Lock()
+	defer h.f.mu.Unlock()
+	before = h.writing
+	h.setWriting(true)
+	return before
+}
+
+func (h *handle) undo(before bool) {
+	h.f.mu.Lock()
+	defer h.f.mu.Unlock()
+	h.setWriting(before)
+}
+
 // ReadAt implements [backends.File].
 func (h *handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	n, err := h.c.readAt(ctx, p, off)
@@ -50,11 +66,11 @@ func (h *handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 
 // WriteAt implements [backends.File].
 func (h *handle) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {
+	before := h.begin()
 	n, err := h.c.writeAt(ctx, p, off)
-	if n > 0 {
-		h.f.mu.Lock()
-		h.setWriting(true)
-		h.f.mu.Unlock()
+	if n == 0 {
+		h.undo(before)
+	} else {
 		if terr := h.f.touched(); err == nil && terr != nil {
 			n, err = 0, terr
 		}
@@ -173,6 +189,12 @@ func (h *handle) Allocate(_ context.Context, off, length int64, mode uint32) err
 		return fs.ErrInvalid
 	}
 	keep := mode&unix.FALLOC_FL_KEEP_SIZE != 0
+	before, changed := h.begin(), false
+	defer func() {
+		if !changed {
+			h.undo(before)
+		}
+	}()
 	switch mode &^ unix.FALLOC_FL_KEEP_SIZE {
 	case 0:
 	case unix.FALLOC_FL_PUNCH_HOLE, unix.FALLOC_FL_ZERO_RANGE:
@@ -182,6 +204,7 @@ func (h *handle) Allocate(_ context.Context, off, length int64, mode uint32) err
 		if err := h.c.punch(off, off+min(length, maxSize)); err != nil {
 			return err
 		}
+		changed = true
 		if err := h.f.touched(); err != nil {
 			return err
 		}
@@ -196,6 +219,7 @@ func (h *handle) Allocate(_ context.Context, off, length int64, mode uint32) err
 	}
 	grown, err := h.c.grow(off + length)
 	if grown && err == nil {
+		changed = true
 		err = h.f.touched()
 	}
 	return err

@@ -241,7 +241,7 @@ func (c *FS) concludeFile(ctx context.Context, s *sending, e backends.Entry, err
 	at, named := c.tree.Path(f.node)
 	moved := !named || at != s.key
 	f.mu.Lock()
-	if s.seal != nil && f.sealed == nil && f.writing > 0 && named {
+	if s.seal != nil && f.sealed == nil && named {
 		f.sealed, s.seal = s.seal, nil // to be sent again as it is
 	}
 	f.mu.Unlock()
