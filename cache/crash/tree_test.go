@@ -98,8 +98,8 @@ func readStore(ctx context.Context, s backends.Store, top string) (listing, erro
 			continue
 		}
 		data, err := readObject(ctx, s, e.Name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // removed since
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, backends.ErrIsDir) || errors.Is(err, backends.ErrNotDir) {
+			continue // removed or replaced since
 		}
 		if err != nil {
 			return nil, err
