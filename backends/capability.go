@@ -24,7 +24,9 @@ type Walker interface {
 	// complete, beginning after the name after ("" from the start). The order
 	// is that of the names' bytes with "/" after a directory's, so that two
 	// walks of disjoint ranges can run side by side. Directories that are
-	// there only because something lies below them may be left out.
+	// there only because something lies below them may be left out, and so
+	// may one that is removed while the walk goes on; a walk that ends without
+	// an error has everything else.
 	Walk(ctx context.Context, dir, after string) iter.Seq2[Entry, error]
 }
 
@@ -105,7 +107,7 @@ func Walk(ctx context.Context, s Store, dir, after string) iter.Seq2[Entry, erro
 		if w, ok := s.(Walker); ok {
 			for e, err := range w.Walk(ctx, dir, after) {
 				if errors.Is(err, errors.ErrUnsupported) {
-					walkByList(ctx, s, dir, after, yield)
+					walkByList(ctx, s, dir, after, false, yield)
 					return
 				}
 				if !yield(e, err) {
@@ -114,12 +116,15 @@ func Walk(ctx context.Context, s Store, dir, after string) iter.Seq2[Entry, erro
 			}
 			return
 		}
-		walkByList(ctx, s, dir, after, yield)
+		walkByList(ctx, s, dir, after, false, yield)
 	}
 }
 
-func walkByList(ctx context.Context, s Store, dir, after string, yield func(Entry, error) bool) bool {
+func walkByList(ctx context.Context, s Store, dir, after string, below bool, yield func(Entry, error) bool) bool {
 	for e, err := range s.List(ctx, dir, "") {
+		if err != nil && below && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNotDir)) {
+			return true // removed since it was listed
+		}
 		if err != nil {
 			yield(e, err)
 			return false
@@ -134,7 +139,7 @@ func walkByList(ctx context.Context, s Store, dir, after string, yield func(Entr
 		if e.IsDir() && key <= after && !strings.HasPrefix(after, key) {
 			continue // all of it lies before after
 		}
-		if e.IsDir() && !walkByList(ctx, s, e.Name, after, yield) {
+		if e.IsDir() && !walkByList(ctx, s, e.Name, after, true, yield) {
 			return false
 		}
 	}

@@ -401,6 +401,9 @@ func (c *FS) walk(ctx context.Context, n *tree.Node, at string) (asked time.Time
 	}
 	for e, err := range backends.Walk(ctx, c.store, at, "") {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, backends.ErrNotDir) {
+			if len(below) > 1 || len(below[at]) > 0 {
+				return m.asked, errMoved // what is behind it is not known
+			}
 			break
 		}
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"strconv"
 	"sync"
@@ -253,5 +254,44 @@ func TestRmdirAgainstRename(t *testing.T) {
 	case <-done:
 	case <-time.After(30 * time.Second):
 		t.Fatal("they wait for each other")
+	}
+}
+
+// vanishing is a store without a walk of its own in which a directory goes
+// between the listing of the one above and its own.
+type vanishing struct {
+	backends.Store
+	gone string
+}
+
+func (v *vanishing) List(ctx context.Context, dir, after string) iter.Seq2[backends.Entry, error] {
+	if dir == v.gone {
+		return func(yield func(backends.Entry, error) bool) {
+			yield(backends.Entry{}, &fs.PathError{Op: "list", Path: dir, Err: fs.ErrNotExist})
+		}
+	}
+	return v.Store.List(ctx, dir, after)
+}
+
+// A directory is renamed with all that is in it, also if one below is removed
+// elsewhere while it is listed.
+func TestRenameOfDirectoryThatIsListed(t *testing.T) {
+	m := newMemory(t)
+	put(t, m, "d/a/f", "gone")
+	for _, name := range []string{"d/b/f", "d/c", "d/z/z/f"} {
+		put(t, m, name, name)
+	}
+	c := newCache(t, &vanishing{Store: m, gone: "d/a"}, cache.Config{TTL: time.Hour})
+	lookup(t, c, "d/c") // something of it is known
+	lookup(t, c, "d/b/f")
+	rename(t, c, c.Root(), "d", c.Root(), "e")
+	if err := c.SyncDir(t.Context(), c.Root()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"b/f", "c", "z/z/f"} {
+		lookup(t, c, "e/"+name)
+		if got := get(t, m, "e/"+name); got != "d/"+name {
+			t.Errorf("e/%s: %q", name, got)
+		}
 	}
 }

@@ -73,10 +73,11 @@ func (s *Store) RemoveMany(ctx context.Context, rs []backends.Removal) []error {
 		}
 	}
 	batch, single = append(batch, native...), append(single, alone...)
-	// Servers over directories remove a marker only after what is below it, and
-	// take the keys of a request in their order.
+	// Servers over directories remove a marker only after what is below it (side
+	// by side they keep a directory that nobody asked for), and take the keys of a
+	// request in their order.
 	slices.SortStableFunc(markers, func(a, b deletion) int { return len(b.key) - len(a.key) })
-	if len(batch)+len(markers) <= maxBatch {
+	if len(single) == 0 && len(batch)+len(markers) <= maxBatch {
 		batch, markers = append(batch, markers...), nil
 	}
 	g := new(errgroup.Group)
