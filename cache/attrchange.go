@@ -128,7 +128,7 @@ func (c *FS) Symlink(ctx context.Context, parent backends.Node, name, target str
 	f.mu.Unlock()
 	content.use()
 	defer content.done()
-	if _, err := content.writeAt(ctx, []byte(target), 0); err != nil {
+	if _, _, err := content.writeAt(ctx, []byte(target), 0); err != nil {
 		content.free()
 		return fail(err)
 	}

@@ -67,8 +67,8 @@ func (h *handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 // WriteAt implements [backends.File].
 func (h *handle) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {
 	before := h.begin()
-	n, err := h.c.writeAt(ctx, p, off)
-	if n == 0 {
+	n, changed, err := h.c.writeAt(ctx, p, off)
+	if !changed {
 		h.undo(before)
 	} else {
 		if terr := h.f.touched(); err == nil && terr != nil {

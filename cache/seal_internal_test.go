@@ -33,7 +33,7 @@ func TestSettleDuringWrite(t *testing.T) {
 	f, _ := newOverMemory(t, 0)
 	c := newContent(f, 1, nil)
 	s := c.seal(1)
-	if _, err := c.writeAt(t.Context(), []byte("late"), 0); err != nil {
+	if _, _, err := c.writeAt(t.Context(), []byte("late"), 0); err != nil {
 		t.Fatal(err)
 	}
 	c.settle(&stored{key: "a"}, s, true)

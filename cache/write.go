@@ -40,23 +40,24 @@ func (c *content) reserve(ctx context.Context, off, end int64) error {
 	}
 }
 
-// writeAt writes p at off.
-func (c *content) writeAt(ctx context.Context, p []byte, off int64) (int, error) {
+// writeAt writes p at off. It may have changed the content although it fails:
+// what is not in the journal is not written, but it is there.
+func (c *content) writeAt(ctx context.Context, p []byte, off int64) (n int, changed bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if off < 0 || off > maxSize-int64(len(p)) {
-		return 0, backends.ErrTooLarge
+		return 0, false, backends.ErrTooLarge
 	}
 	if c.freed {
-		return 0, backends.ErrChanged
+		return 0, false, backends.ErrChanged
 	}
 	end := off + int64(len(p))
-	if err := c.reserve(ctx, off, end); err != nil {
-		return 0, err
+	if err = c.reserve(ctx, off, end); err != nil {
+		return 0, false, err
 	}
 	if c.freed {
 		c.recount()
-		return 0, backends.ErrChanged
+		return 0, false, backends.ErrChanged
 	}
 	f, err := c.local()
 	if err == nil {
@@ -64,22 +65,21 @@ func (c *content) writeAt(ctx context.Context, p []byte, off int64) (int, error)
 	}
 	if err != nil {
 		c.recount()
-		return 0, err
+		return 0, false, err
 	}
 	c.differs()
-	n, werr := f.WriteAt(p, off)
+	n, err = f.WriteAt(p, off)
 	if n > 0 {
 		c.ext = c.ext.local(off, off+int64(n))
 		c.length = max(c.length, off+int64(n))
 		if jerr := c.journalRow(row{Off: off, End: off + int64(n), Len: c.length}); jerr != nil {
-			return 0, jerr
+			return 0, true, jerr
 		}
 	}
-	if werr != nil {
+	if err != nil {
 		c.recount()
-		return n, diskError(werr)
 	}
-	return n, nil
+	return n, n > 0, diskError(err)
 }
 
 // truncate changes the size; what is added is a hole. after is to be called
