@@ -219,6 +219,16 @@ func (c *FS) arrivedIn(b *batch, n *tree.Node) {
 		if d.job == nil {
 			continue
 		}
+		// What the name was before must not hide it after a kill: it goes from
+		// the journal with the record of this one, or before it.
+		at, _ := c.tree.Path(n)
+		if g := c.ghosts[at+"/"]; g != nil {
+			if g.removing {
+				continue // swept looks at it again
+			}
+			c.lay(b, g.id())
+			d.maybe = true
+		}
 		c.endDirJob(n)
 		c.place(n)
 		if parent, name, ok := c.tree.Where(n); ok {

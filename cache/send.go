@@ -109,9 +109,9 @@ func (c *FS) tryPlan(f *file, j *job) (s *sending, fetch *file, o outcome) {
 	if !changed && inPlace {
 		f.mu.Unlock()
 		var b batch
-		c.inSync(&b, f)
+		clean := c.inSync(&b, f)
 		c.commitLate(&b)
-		return nil, nil, outcome{}
+		return nil, nil, outcome{soon: !clean}
 	}
 	content := f.c
 	f.mu.Unlock()
@@ -123,11 +123,13 @@ func (c *FS) tryPlan(f *file, j *job) (s *sending, fetch *file, o outcome) {
 
 	f.mu.Lock()
 	s = &sending{f: f, key: at, prior: prior, cond: condition(prior), op: rand.Text()}
+	changed = f.changedLocked()
 	// A small content that is here is put: that is one request whose
-	// condition every server honours, while few do for a copy's target.
-	small := content != nil && content.size() <= wholeMax && content.complete()
+	// condition every server honours, while few do for a copy's target. Under a
+	// writer it may be changing just now.
+	small := content != nil && content.size() <= wholeMax && content.complete() && f.writing == 0
 	switch {
-	case !changed && !small:
+	case !changed && !small && base != nil:
 		s.from = base
 	case f.sealed != nil:
 		s.seal, f.sealed = f.sealed, nil
@@ -183,9 +185,14 @@ func (c *FS) tryPlan(f *file, j *job) (s *sending, fetch *file, o outcome) {
 	return s, nil, outcome{}
 }
 
-// inSync ends the pending of a file that the store has as it is. c.ns is held.
-func (c *FS) inSync(b *batch, f *file) {
+// inSync ends the pending of a file that the store has as it is, and reports
+// whether it has: a write needs only f.mu. c.ns is held.
+func (c *FS) inSync(b *batch, f *file) bool {
 	f.mu.Lock()
+	if f.changedLocked() {
+		f.mu.Unlock()
+		return false
+	}
 	f.pending = false
 	j := f.job
 	f.job = nil
@@ -203,6 +210,7 @@ func (c *FS) inSync(b *batch, f *file) {
 	if j != nil {
 		c.q.drop(j)
 	}
+	return true
 }
 
 // concludeFile records how an attempt has ended.
@@ -323,13 +331,12 @@ func (c *FS) concludeWell(b *batch, s *sending, e backends.Entry) outcome {
 			c.arrivedIn(b, parent)
 		}
 	}
-	if clean && at == s.key {
-		c.inSync(b, f)
+	if clean && at == s.key && c.inSync(b, f) {
 		return outcome{}
 	}
 	c.record(b, f.node, nil, "")
 	f.mu.Lock()
-	waits := !clean && f.sealed == nil && f.writing > 0
+	waits := f.changedLocked() && f.sealed == nil && f.writing > 0
 	f.mu.Unlock()
 	return outcome{soon: !waits}
 }

@@ -197,6 +197,9 @@ func (c *FS) swept(gs []*ghost, errs []error, more bool) outcome {
 		}
 		dirs = dirs || g.dir
 		c.lay(&b, g.id())
+		if n := c.dirAt(g.key); g.dir && n != nil {
+			c.q.touch(dirOf(n).job) // it waits for that
+		}
 		if p := c.dirAt(path.Dir(g.key)); p != nil {
 			dirOf(p).change(path.Base(g.key))
 			if errors.Is(err, backends.ErrNotEmpty) {
