@@ -483,6 +483,9 @@ func TestGrowingAgainstBytes(t *testing.T) {
 			if err := closeFile(t, x.h); err != nil {
 				x.fatal("close: %v", err)
 			}
+			if err := x.c.SyncDir(t.Context(), x.c.Root()); err != nil { // an old name's removal
+				x.fatal("sync: %v", err)
+			}
 			st := x.c.State()
 			if len(st.Conflicts) > 0 || len(st.Pending) > 0 || st.CacheBytes > st.CacheBudget {
 				x.fatal("in the end status shows %+v", st)

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"io/fs"
+	"slices"
 
 	"github.com/agentfs/agentfs/backends"
 )
@@ -176,10 +177,12 @@ func (m *model) begin(o op) {
 	case opRename:
 		m.at(o.Path).walk(func(rel string, n *node) {
 			if !n.dir {
-				// What was closed last may come before what is in it now; without
-				// a journal, also what an earlier rename has put.
+				// What was closed last may come before what is in it now, and so
+				// may what the old name could show since, after a truncation for
+				// instance; without a journal, also what an earlier rename has put.
+				old := m.history[join(o.Path, rel)]
 				for i, p := range n.past {
-					if i == 0 || m.lax {
+					if i == 0 || m.lax || slices.Contains(old, sum(p)) {
 						m.note(join(o.To, rel), p)
 					}
 				}

@@ -113,6 +113,9 @@ func readStore(ctx context.Context, s backends.Store, top string) (listing, erro
 func readObject(ctx context.Context, s backends.Store, name string) ([]byte, error) {
 	for {
 		r, _, err := s.Open(ctx, name, backends.Range{}, backends.If{})
+		if errors.Is(err, backends.ErrChanged) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
