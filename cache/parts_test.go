@@ -17,6 +17,7 @@ import (
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/faulty"
 	"github.com/agentfs/agentfs/backends/memory"
+	"github.com/agentfs/agentfs/backends/memory/memorytest"
 	"github.com/agentfs/agentfs/cache"
 )
 
@@ -25,16 +26,7 @@ const smallPart = 64 << 10
 // newParts returns a memory store whose parts may be small.
 func newParts(t *testing.T) *memory.Store {
 	t.Helper()
-	m, err := memory.New(memory.Config{NoTmpfs: true, Size: 1 << 30, MinPart: smallPart, GoodPart: 2 * smallPart})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := m.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return m
+	return memorytest.New(t, memory.Config{NoTmpfs: true, Size: 1 << 30, MinPart: smallPart, GoodPart: 2 * smallPart})
 }
 
 // meter is a store that counts the bytes that come and go.
