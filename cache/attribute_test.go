@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"github.com/agentfs/agentfs/backends"
-	"github.com/agentfs/agentfs/backends/memory"
 	"github.com/agentfs/agentfs/cache"
 )
 
@@ -25,24 +23,7 @@ func described(t *testing.T, s backends.Store, c cache.Config) *cache.FS {
 	if c.TTL == 0 {
 		c.TTL = time.Hour
 	}
-	if c.Identity == "" {
-		c.Identity = "test:" + t.Name()
-	}
-	if c.Dir == "" {
-		c.Dir = t.TempDir()
-	}
-	f, err := cache.New(t.Context(), s, c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := f.Close(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return f
+	return newCache(t, s, c)
 }
 
 func syncAll(t *testing.T, f *cache.FS) {
@@ -204,7 +185,7 @@ func TestAttributesSurviveARemount(t *testing.T) {
 	if len(recs) < 2 || len(recs) > 4 {
 		t.Errorf("there are the records %q", recs)
 	}
-	if got := contentOf(t, s, "dir/link"); got != "../old" {
+	if got := get(t, s, "dir/link"); got != "../old" {
 		t.Errorf("the link's object has %q", got)
 	}
 	t.Run("looked up", func(t *testing.T) { wantEverything(t, described(t, plain{s}, cache.Config{TTL: time.Nanosecond})) })
@@ -223,21 +204,6 @@ func TestAttributesSurviveARemount(t *testing.T) {
 			t.Errorf("cost %s, want %s", got, want)
 		}
 	})
-}
-
-// contentOf returns an object's bytes.
-func contentOf(t *testing.T, s backends.Store, name string) string {
-	t.Helper()
-	r, _, err := s.Open(t.Context(), name, backends.Range{}, backends.If{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	b, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
 }
 
 // Nothing special needs no record.
@@ -555,10 +521,7 @@ func TestXattrLimits(t *testing.T) {
 // Unpacking costs a put per file, and a few more for all attributes together.
 func TestUnpackingCosts(t *testing.T) {
 	const n = 5000
-	s, err := memory.New(memory.Config{NoTmpfs: true, Size: 1 << 30})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := newMemory(t)
 	p := newProbe(s)
 	f := described(t, p, cache.Config{})
 	d := mkdir(t, f, "d", 0o755)

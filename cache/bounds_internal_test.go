@@ -13,6 +13,7 @@ import (
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/memory"
+	"github.com/agentfs/agentfs/backends/memory/memorytest"
 )
 
 // sixMethods hides what a store can do beyond them.
@@ -20,10 +21,7 @@ type sixMethods struct{ backends.Store }
 
 func newOverMemory(t *testing.T, ttl time.Duration) (*FS, *memory.Store) {
 	t.Helper()
-	m, err := memory.New(memory.Config{NoTmpfs: true, Size: 1 << 30})
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := memorytest.New(t, memory.Config{NoTmpfs: true, Size: 1 << 30})
 	f, err := New(t.Context(), sixMethods{m}, Config{Dir: t.TempDir(), Identity: "test:" + t.Name(), TTL: ttl})
 	if err != nil {
 		t.Fatal(err)
@@ -32,9 +30,6 @@ func newOverMemory(t *testing.T, ttl time.Duration) (*FS, *memory.Store) {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		if err := f.Close(ctx); err != nil {
-			t.Error(err)
-		}
-		if err := m.Close(); err != nil {
 			t.Error(err)
 		}
 	})

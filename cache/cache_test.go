@@ -9,6 +9,7 @@ import (
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/backendtest"
 	"github.com/agentfs/agentfs/backends/memory"
+	"github.com/agentfs/agentfs/backends/memory/memorytest"
 	"github.com/agentfs/agentfs/cache"
 )
 
@@ -18,16 +19,7 @@ type plain struct{ backends.Store }
 
 func newMemory(t testing.TB) *memory.Store {
 	t.Helper()
-	m, err := memory.New(memory.Config{NoTmpfs: true, Size: 1 << 30})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := m.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return m
+	return memorytest.New(t, memory.Config{NoTmpfs: true, Size: 1 << 30})
 }
 
 func newCache(t *testing.T, s backends.Store, c cache.Config) *cache.FS {

@@ -17,6 +17,7 @@ import (
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/faulty"
 	"github.com/agentfs/agentfs/backends/memory"
+	"github.com/agentfs/agentfs/backends/memory/memorytest"
 	"github.com/agentfs/agentfs/cache"
 )
 
@@ -25,16 +26,7 @@ const smallPart = 64 << 10
 // newParts returns a memory store whose parts may be small.
 func newParts(t *testing.T) *memory.Store {
 	t.Helper()
-	m, err := memory.New(memory.Config{NoTmpfs: true, Size: 1 << 30, MinPart: smallPart, GoodPart: 2 * smallPart})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := m.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return m
+	return memorytest.New(t, memory.Config{NoTmpfs: true, Size: 1 << 30, MinPart: smallPart, GoodPart: 2 * smallPart})
 }
 
 // meter is a store that counts the bytes that come and go.
@@ -379,6 +371,34 @@ func TestPartsLeftByOthers(t *testing.T) {
 	}
 }
 
+// unreliable lets fail percent of the requests fail, before or after they were
+// carried out or halfway.
+func unreliable(seed uint64, fail int) []faulty.Rule {
+	if fail == 0 {
+		return nil
+	}
+	p := float64(fail) / 100
+	return []faulty.Rule{
+		faulty.On(faulty.Probability(seed, p), faulty.Fail(errDown)),
+		faulty.On(faulty.And(faulty.Mutating(), faulty.Probability(seed+1, p)), faulty.LostAnswer(errDown)),
+		faulty.On(faulty.And(faulty.OnOp("Open", "Put", "UploadPart"), faulty.Probability(seed+2, p)), faulty.CutBody(5000)),
+	}
+}
+
+// open puts content into the store and opens the file of a cache over s, which
+// is that store and may fail.
+func (x *byteFile) open(s backends.Store, content string) {
+	x.t.Helper()
+	x.c = newCache(x.t, s, cache.Config{TTL: time.Hour, Budget: cache.NewBudget(12 << 20)})
+	x.model = []byte(content)
+	put(x.t, x.store, "f", content)
+	x.insist("lookup", func() (err error) {
+		x.n, _, err = x.c.Lookup(x.t.Context(), x.c.Root(), "f")
+		return err
+	})
+	x.h = openFile(x.t, x.c, x.n, os.O_RDWR)
+}
+
 // A file that is sent in parts is an array of bytes too, with a store that
 // fails at times and doesn't always say what it did.
 func TestPartsAgainstBytes(t *testing.T) {
@@ -393,37 +413,15 @@ func TestPartsAgainstBytes(t *testing.T) {
 			seed := base + uint64(i)
 			t.Logf("seed %d", seed)
 			m := newParts(t)
-			bad := faulty.Store(m)
-			p := float64(fail) / 100
-			if fail > 0 {
-				bad.SetRules(
-					faulty.On(faulty.Probability(seed, p), faulty.Fail(errDown)),
-					faulty.On(faulty.And(faulty.Mutating(), faulty.Probability(seed+1, p)), faulty.LostAnswer(errDown)),
-					faulty.On(faulty.And(faulty.OnOp("Open", "Put", "UploadPart"), faulty.Probability(seed+2, p)), faulty.CutBody(5000)),
-				)
-			}
+			bad := faulty.Store(m, unreliable(seed, fail)...)
 			x := &byteFile{t: t, r: rand.New(rand.NewPCG(seed, 1)), store: m, fail: fail}
-			x.c = newCache(t, bad, cache.Config{TTL: time.Hour, Budget: cache.NewBudget(12 << 20)})
-			x.model = []byte(letters(2<<20+x.r.IntN(1<<20), seed))
-			put(t, m, "f", string(x.model))
-			x.insist("lookup", func() (err error) {
-				x.n, _, err = x.c.Lookup(t.Context(), x.c.Root(), "f")
-				return err
-			})
-			x.h = openFile(t, x.c, x.n, os.O_RDWR)
+			x.open(bad, letters(2<<20+x.r.IntN(1<<20), seed))
 			for range steps {
 				x.step()
 			}
 			x.check(0, len(x.model)+10)
 			bad.SetRules()
-			x.sync()
-			if err := closeFile(t, x.h); err != nil {
-				x.fatal("close: %v", err)
-			}
-			st := x.c.State()
-			if len(st.Conflicts) > 0 || len(st.Pending) > 0 || st.CacheBytes > st.CacheBudget {
-				x.fatal("in the end status shows %+v", st)
-			}
+			x.end()
 			t.Logf("%d uploads, %d copied parts", bad.Calls("Complete"), bad.Calls("UploadCopy"))
 		})
 	}

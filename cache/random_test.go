@@ -279,6 +279,22 @@ func (x *byteFile) step() {
 	}
 }
 
+// end closes the file: the store has it then, and nothing is left to do.
+func (x *byteFile) end() {
+	x.t.Helper()
+	x.sync()
+	if err := closeFile(x.t, x.h); err != nil {
+		x.fatal("close: %v", err)
+	}
+	if err := x.c.SyncDir(x.t.Context(), x.c.Root()); err != nil { // an old name's removal
+		x.fatal("sync: %v", err)
+	}
+	st := x.c.State()
+	if len(st.Conflicts) > 0 || len(st.Pending) > 0 || st.CacheBytes > st.CacheBudget {
+		x.fatal("in the end status shows %+v", st)
+	}
+}
+
 // Whatever is done to a file of the store, its content and size are those of a
 // plain array of bytes, here at every moment and in the store after each
 // fsync: with evictions, with renames, and with a store that fails at times.
@@ -308,14 +324,7 @@ func TestAgainstBytes(t *testing.T) {
 				x.step()
 			}
 			x.check(0, len(x.model)+10)
-			x.sync()
-			if err := closeFile(t, x.h); err != nil {
-				x.fatal("close: %v", err)
-			}
-			st := x.c.State()
-			if len(st.Conflicts) > 0 || len(st.Pending) > 0 || st.CacheBytes > st.CacheBudget {
-				x.fatal("in the end status shows %+v", st)
-			}
+			x.end()
 		})
 	}
 }

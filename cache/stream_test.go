@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -453,24 +454,13 @@ func TestGrowingAgainstBytes(t *testing.T) {
 			seed := base + uint64(i)
 			t.Logf("seed %d", seed)
 			m := newParts(t)
-			bad := faulty.Store(m)
-			p := float64(fail) / 100
+			rules := unreliable(seed, fail)
 			if fail > 0 {
-				bad.SetRules(
-					faulty.On(faulty.OnOp("UploadPart"), faulty.Delay(time.Millisecond)),
-					faulty.On(faulty.Probability(seed, p), faulty.Fail(errDown)),
-					faulty.On(faulty.And(faulty.Mutating(), faulty.Probability(seed+1, p)), faulty.LostAnswer(errDown)),
-					faulty.On(faulty.And(faulty.OnOp("Open", "Put", "UploadPart"), faulty.Probability(seed+2, p)), faulty.CutBody(5000)),
-				)
+				rules = slices.Insert(rules, 0, faulty.On(faulty.OnOp("UploadPart"), faulty.Delay(time.Millisecond)))
 			}
+			bad := faulty.Store(m, rules...)
 			x := &byteFile{t: t, r: rand.New(rand.NewPCG(seed, 1)), store: m, fail: fail}
-			x.c = newCache(t, bad, cache.Config{TTL: time.Hour, Budget: cache.NewBudget(12 << 20)})
-			put(t, m, "f", "something")
-			x.insist("lookup", func() (err error) {
-				x.n, _, err = x.c.Lookup(t.Context(), x.c.Root(), "f")
-				return err
-			})
-			x.h = openFile(t, x.c, x.n, os.O_RDWR)
+			x.open(bad, "something")
 			for range rounds {
 				x.writeAnew()
 				for range 3 {
@@ -479,17 +469,7 @@ func TestGrowingAgainstBytes(t *testing.T) {
 			}
 			x.check(0, len(x.model)+10)
 			bad.SetRules()
-			x.sync()
-			if err := closeFile(t, x.h); err != nil {
-				x.fatal("close: %v", err)
-			}
-			if err := x.c.SyncDir(t.Context(), x.c.Root()); err != nil { // an old name's removal
-				x.fatal("sync: %v", err)
-			}
-			st := x.c.State()
-			if len(st.Conflicts) > 0 || len(st.Pending) > 0 || st.CacheBytes > st.CacheBudget {
-				x.fatal("in the end status shows %+v", st)
-			}
+			x.end()
 			t.Logf("%d parts, %d completions, %d puts", bad.Calls("UploadPart"), bad.Calls("Complete"), bad.Calls("Put"))
 		})
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/memory"
+	"github.com/agentfs/agentfs/backends/memory/memorytest"
 )
 
 // needFuse skips the test where nothing can be mounted.
@@ -67,16 +68,7 @@ func newMemory(t testing.TB, c memory.Config) backends.FileSystem {
 func newStore(t testing.TB, c memory.Config) *memory.Store {
 	t.Helper()
 	c.UID, c.GID = uint32(os.Getuid()), uint32(os.Getgid())
-	s, err := memory.New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
-	return s
+	return memorytest.New(t, c)
 }
 
 // kinds are the ways in which the data of a file in memory can travel.

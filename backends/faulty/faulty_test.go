@@ -15,6 +15,7 @@ import (
 	"github.com/agentfs/agentfs/backends/faulty"
 	"github.com/agentfs/agentfs/backends/local"
 	"github.com/agentfs/agentfs/backends/memory"
+	"github.com/agentfs/agentfs/backends/memory/memorytest"
 )
 
 var errNet = errors.New("connection reset")
@@ -31,12 +32,7 @@ func openLocal(t *testing.T) *local.Store {
 
 func openMemory(t *testing.T) *memory.Store {
 	t.Helper()
-	s, err := memory.New(memory.Config{NoTmpfs: true, MinPart: 100, GoodPart: 200})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	return s
+	return memorytest.New(t, memory.Config{NoTmpfs: true, MinPart: 100, GoodPart: 200})
 }
 
 // Without rules the wrapper is a store as any other.

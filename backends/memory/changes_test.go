@@ -18,6 +18,7 @@ import (
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/memory"
+	"github.com/agentfs/agentfs/backends/memory/memorytest"
 )
 
 // randomFile is a file beside the bytes that it has to hold.
@@ -147,7 +148,7 @@ func TestAgainstBytes(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%d", name, size), func(t *testing.T) {
 				t.Logf("seed %d", seed) // shown when it fails
 				c.Size = 600 << 10
-				m := open(t, c)
+				m := memorytest.New(t, c)
 				x := &randomFile{t: t, f: m.FileSystem(), r: rand.New(rand.NewPCG(seed, uint64(size)))}
 				x.n, x.h = create(t, x.f, "f")
 				for i := range steps {
@@ -188,7 +189,7 @@ func allFree(t *testing.T, m *memory.Store) {
 // An extended attribute that is set on a file without a name is given back
 // with the file.
 func TestXattrOfUnlinked(t *testing.T) {
-	m := open(t, memory.Config{NoTmpfs: true, Size: 1 << 20})
+	m := memorytest.New(t, memory.Config{NoTmpfs: true, Size: 1 << 20})
 	f := m.FileSystem()
 	for i := range 40 { // twice the limit in all
 		n, h := create(t, f, "f")
@@ -210,7 +211,7 @@ func TestXattrOfUnlinked(t *testing.T) {
 // its descriptor since they were read, even when the object depth has looked
 // at the file in between.
 func TestPagesAfterPassthrough(t *testing.T) {
-	m := open(t, memory.Config{Size: 1 << 20})
+	m := memorytest.New(t, memory.Config{Size: 1 << 20})
 	f := m.FileSystem()
 	ctx := t.Context()
 	n, h := create(t, f, "f")
@@ -271,7 +272,7 @@ func TestSpaceOfConcurrentChanges(t *testing.T) {
 	for kind, c := range kinds {
 		t.Run(kind, func(t *testing.T) {
 			c.Size = 2 << 20
-			m := open(t, c)
+			m := memorytest.New(t, c)
 			name := func(i int) string { return fmt.Sprint("f", i%5) }
 			change := func(ctx context.Context, i, w int) error {
 				switch from := name(i * w); i % 5 {

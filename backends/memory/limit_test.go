@@ -9,6 +9,7 @@ import (
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/memory"
+	"github.com/agentfs/agentfs/backends/memory/memorytest"
 )
 
 // small are both kinds with a limit of 8 MiB.
@@ -35,7 +36,7 @@ func create(t *testing.T, f backends.FileSystem, name string) (backends.Node, ba
 func TestLimit(t *testing.T) {
 	for name, c := range small() {
 		t.Run(name, func(t *testing.T) {
-			f := open(t, c).FileSystem()
+			f := memorytest.New(t, c).FileSystem()
 			n, h := create(t, f, "big")
 			chunk := bytes.Repeat([]byte("x"), 1<<20)
 			var written int64
@@ -74,7 +75,7 @@ func TestLimitOfNodes(t *testing.T) {
 	for name, c := range small() {
 		t.Run(name, func(t *testing.T) {
 			c.Size = 256 << 10
-			f := open(t, c).FileSystem()
+			f := memorytest.New(t, c).FileSystem()
 			var err error
 			var made int
 			for made = range 1000 {
@@ -104,7 +105,7 @@ func TestLimitOfNodes(t *testing.T) {
 func TestSparse(t *testing.T) {
 	for name, c := range small() {
 		t.Run(name, func(t *testing.T) {
-			f := open(t, c).FileSystem()
+			f := memorytest.New(t, c).FileSystem()
 			n, h := create(t, f, "sparse")
 			defer h.Close(t.Context())
 			for _, off := range []int64{0, 1 << 30, 1 << 40} {
@@ -138,7 +139,7 @@ func TestDescriptors(t *testing.T) {
 	}
 	for name, c := range small() {
 		t.Run(name, func(t *testing.T) {
-			f := open(t, c).FileSystem()
+			f := memorytest.New(t, c).FileSystem()
 			before := count()
 			for i := range 200 {
 				_, h := create(t, f, fmt.Sprint(i))

@@ -6,6 +6,7 @@ import (
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/backendtest"
 	"github.com/agentfs/agentfs/backends/memory"
+	"github.com/agentfs/agentfs/backends/memory/memorytest"
 )
 
 // kinds are the two places where contents can be.
@@ -14,25 +15,11 @@ var kinds = map[string]memory.Config{
 	"tmpfs": {Size: 1 << 30},
 }
 
-func open(t *testing.T, c memory.Config) *memory.Store {
-	t.Helper()
-	s, err := memory.New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
-}
-
 func TestStore(t *testing.T) {
 	for name, c := range kinds {
 		t.Run(name, func(t *testing.T) {
 			c.MinPart, c.GoodPart = 1000, 2000
-			backendtest.Store(t, func(t *testing.T) backends.Store { return open(t, c) })
+			backendtest.Store(t, func(t *testing.T) backends.Store { return memorytest.New(t, c) })
 		})
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/agentfs/agentfs/backends/backendtest"
 	"github.com/agentfs/agentfs/backends/local"
 	"github.com/agentfs/agentfs/backends/memory"
+	"github.com/agentfs/agentfs/backends/memory/memorytest"
 	"github.com/agentfs/agentfs/backends/prefix"
 )
 
@@ -66,11 +67,7 @@ func TestStore(t *testing.T) {
 // What can be done with memory can be done below a directory of it.
 func TestStoreOfMemory(t *testing.T) {
 	backendtest.Store(t, func(t *testing.T) backends.Store {
-		s, err := memory.New(memory.Config{NoTmpfs: true, MinPart: 100, GoodPart: 200})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { s.Close() })
+		s := memorytest.New(t, memory.Config{NoTmpfs: true, MinPart: 100, GoodPart: 200})
 		if err := s.Mkdir(t.Context(), "a/b", backends.AttrChange{}); err != nil {
 			t.Fatal(err)
 		}
@@ -88,11 +85,7 @@ func TestStoreOfMemory(t *testing.T) {
 // With "." the wrapper changes nothing.
 func TestStoreOfRoot(t *testing.T) {
 	backendtest.Store(t, func(t *testing.T) backends.Store {
-		s, err := memory.New(memory.Config{NoTmpfs: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { s.Close() })
+		s := memorytest.New(t, memory.Config{NoTmpfs: true})
 		p, err := prefix.Store(s, ".")
 		if err != nil {
 			t.Fatal(err)

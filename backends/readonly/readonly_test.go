@@ -6,17 +6,13 @@ import (
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/backendtest"
 	"github.com/agentfs/agentfs/backends/memory"
+	"github.com/agentfs/agentfs/backends/memory/memorytest"
 	"github.com/agentfs/agentfs/backends/readonly"
 )
 
 func open(t *testing.T) *memory.Store {
 	t.Helper()
-	s, err := memory.New(memory.Config{NoTmpfs: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	return s
+	return memorytest.New(t, memory.Config{NoTmpfs: true})
 }
 
 func TestStore(t *testing.T) {

@@ -8,16 +8,14 @@ import (
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/local"
 	"github.com/agentfs/agentfs/backends/memory"
+	"github.com/agentfs/agentfs/backends/memory/memorytest"
 	"github.com/agentfs/agentfs/backends/readonly"
 	"github.com/agentfs/agentfs/backends/router"
 )
 
 // A range is copied within a route that can, and by the caller between routes.
 func TestCopyRange(t *testing.T) {
-	m, err := memory.New(memory.Config{NoTmpfs: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := memorytest.New(t, memory.Config{NoTmpfs: true})
 	routes := []router.Route{{Path: "/", Store: m}}
 	for _, path := range []string{"/a", "/b", "/ro"} {
 		dir := t.TempDir()

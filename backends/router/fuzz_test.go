@@ -6,15 +6,13 @@ import (
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/memory"
+	"github.com/agentfs/agentfs/backends/memory/memorytest"
 )
 
 // FuzzLocate checks a route's choice against the definition: the longest path
 // that is a prefix of whole segments. No name leads out of it.
 func FuzzLocate(f *testing.F) {
-	mem, err := memory.New(memory.Config{NoTmpfs: true})
-	if err != nil {
-		f.Fatal(err)
-	}
+	mem := memorytest.New(f, memory.Config{NoTmpfs: true})
 	paths := []string{"/", "/data", "/data/deep/er", "/x/y/z", "/.agentfs", "/d\xff"}
 	var routes []Route
 	for _, p := range paths {
@@ -68,10 +66,7 @@ func FuzzRoutePath(f *testing.F) {
 	for _, s := range []string{"/a", "/a/", "//", "/a/../b", "a", "/.", "/a\x00", "/a/b/c"} {
 		f.Add(s)
 	}
-	mem, err := memory.New(memory.Config{NoTmpfs: true})
-	if err != nil {
-		f.Fatal(err)
-	}
+	mem := memorytest.New(f, memory.Config{NoTmpfs: true})
 	f.Fuzz(func(t *testing.T, p string) {
 		rt, err := New([]Route{{Path: "/", Store: mem, Source: "one"}, {Path: p, Store: mem, Source: "two"}})
 		if err != nil {

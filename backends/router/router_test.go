@@ -11,6 +11,7 @@ import (
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/memory"
+	"github.com/agentfs/agentfs/backends/memory/memorytest"
 	"github.com/agentfs/agentfs/backends/router"
 )
 
@@ -18,16 +19,7 @@ var ctx = context.Background()
 
 func newMemory(t testing.TB) *memory.Store {
 	t.Helper()
-	s, err := memory.New(memory.Config{NoTmpfs: true, Mode: 0o755, UID: 1000, GID: 1000})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	return memorytest.New(t, memory.Config{NoTmpfs: true, Mode: 0o755, UID: 1000, GID: 1000})
 }
 
 // stores are the stores of a router by their routes' paths.

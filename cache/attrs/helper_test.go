@@ -10,22 +10,14 @@ import (
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/memory"
+	"github.com/agentfs/agentfs/backends/memory/memorytest"
 )
 
 var errDown = errors.New("the store is down")
 
 func newMemory(t testing.TB) *memory.Store {
 	t.Helper()
-	m, err := memory.New(memory.Config{NoTmpfs: true, Size: 1 << 30})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := m.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return m
+	return memorytest.New(t, memory.Config{NoTmpfs: true, Size: 1 << 30})
 }
 
 func ptr[T any](v T) *T { return &v }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/memory"
+	"github.com/agentfs/agentfs/backends/memory/memorytest"
 )
 
 // A store that outlives its clients: this process holds it, and processes that
@@ -28,16 +29,7 @@ type plain struct{ backends.Store }
 
 func newMemory(t testing.TB) *memory.Store {
 	t.Helper()
-	m, err := memory.New(memory.Config{MinPart: 16 << 10, NoTmpfs: true, Size: 1 << 30})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := m.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return m
+	return memorytest.New(t, memory.Config{MinPart: 16 << 10, NoTmpfs: true, Size: 1 << 30})
 }
 
 // remembering is a store that keeps the operation of a put with what was put,

@@ -74,7 +74,18 @@ and those over an object store such as S3 these, too:
                          file before it is sent; nobody who waits waits for it
   attributes=on          keep modes, owners, times, symbolic links and extended
                          attributes in records beside the files, or off: not
-fsync(2), agentfs sync and agentfs unmount wait for the store in either case.`,
+fsync(2), agentfs sync and agentfs unmount wait for the store in either case.
+
+S3 itself takes these:
+  bucket, prefix, region, endpoint, path_style, profile, anonymous
+                         where it is, and how to speak to it
+  sse, sse_kms_key_id, storage_class, request_payer=true
+                         what requests say of encryption, class and costs
+  part_size=8MiB         what is larger is transferred in parts of this size
+  concurrency=8          parts that may be on their way at once
+  max_attempts=12, request_timeout=30s, retry_timeout=1m
+                         how often a request is sent, how long it may stand
+                         still, and how long it is tried again`,
 		Example: `  agentfs mount --route /data=s3://my-bucket/some/prefix ~/mnt
   agentfs mount --route '/data=s3://my-bucket?endpoint=http://127.0.0.1:9000' --background ~/mnt
   agentfs mount --config agentfs.yaml --read-only ~/mnt

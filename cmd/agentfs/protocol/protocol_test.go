@@ -17,6 +17,7 @@ import (
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/local"
 	"github.com/agentfs/agentfs/backends/memory"
+	"github.com/agentfs/agentfs/backends/memory/memorytest"
 	"github.com/agentfs/agentfs/backends/readonly"
 	"github.com/agentfs/agentfs/cmd/agentfs/protocol"
 )
@@ -24,15 +25,7 @@ import (
 // newStore returns a memory store with these files.
 func newStore(t *testing.T, files map[string]string) backends.Store {
 	t.Helper()
-	s, err := memory.New(memory.Config{Size: 256 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	s := memorytest.New(t, memory.Config{Size: 256 << 20})
 	for name, text := range files {
 		put(t, s, name, text)
 	}

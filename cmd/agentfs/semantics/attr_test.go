@@ -21,7 +21,7 @@ func stat(t testing.TB, path string) unix.Stat_t {
 }
 
 // chmod, chown and utimensat work on files and directories of every route, to
-// the nanosecond, and what they set is shown by stat while the mount lives.
+// the nanosecond, and stat shows what they set.
 func TestAttributes(t *testing.T) {
 	onEach(t, func(t *testing.T, p place) {
 		write(t, p.path("f"), "x")

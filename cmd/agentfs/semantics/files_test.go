@@ -34,7 +34,7 @@ func TestExclusiveCreateHasOneWinner(t *testing.T) {
 
 // A write with O_APPEND goes to the end of the file as it is at that moment:
 // processes of one mount that append to the same file lose nothing and tear no
-// record. To S3 the whole new content is sent.
+// record.
 func TestAppend(t *testing.T) {
 	onEach(t, func(t *testing.T, p place) {
 		const n = 150

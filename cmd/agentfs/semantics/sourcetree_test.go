@@ -70,7 +70,8 @@ type sources struct {
 // A source tree of a few thousand files that is unpacked into memory and into
 // S3 is there as it was: diff -r finds no difference, on S3 also not after an
 // unmount and a new mount with an empty cache. The bucket then has one object
-// for each file, with exactly its bytes under its path.
+// for each file, with exactly its bytes under its path, and the records of
+// attributes beside them.
 func TestSourceTree(t *testing.T) {
 	need(t, "tar", "tar")
 	need(t, "diff", "diffutils")
@@ -154,9 +155,8 @@ func TestSedInPlace(t *testing.T) {
 	})
 }
 
-// rsync -a copies a tree onto the mount, and a second run finds nothing to do
-// (on S3 as long as the mount lives, since the times that it set are then
-// gone). --inplace and --delete work too.
+// rsync -a copies a tree onto the mount, and a second run finds nothing to do.
+// --inplace and --delete work too.
 func TestRsync(t *testing.T) {
 	need(t, "rsync", "rsync")
 	src := sourceTree(t)

@@ -62,8 +62,9 @@ func TestGit(t *testing.T) {
 
 // sqlite3 works on the mount with its rollback journal, between the processes
 // of one mount, and integrity_check is content. So does WAL, whose shared
-// memory file is mapped by processes of the same mount. On S3 each commit puts
-// the database as a whole: keep it small, or elsewhere.
+// memory file is mapped by processes of the same mount. On S3 what is sent
+// after a commit is the whole database, or megabytes of a large one: keep it
+// small, or elsewhere.
 func TestSQLite(t *testing.T) {
 	need(t, "sqlite3", "sqlite3")
 	onBoth(t, func(t *testing.T, p place) {
@@ -176,8 +177,8 @@ func TestEditorsSave(t *testing.T) {
 	})
 }
 
-// cp -a and tar keep times and modes for as long as the mount lives, and shells
-// redirect, append, use here-documents and temporary files as anywhere.
+// cp -a and tar keep times and modes, and shells redirect, append, use
+// here-documents and temporary files as anywhere.
 func TestShellAndArchives(t *testing.T) {
 	onBoth(t, func(t *testing.T, p place) {
 		run(t, p.dir, "sh", "-ec", `
