@@ -37,8 +37,9 @@ type Config struct {
 	// attributes for; modes of 0 are 0644 and 0755.
 	UID, GID          uint32
 	FileMode, DirMode fs.FileMode
-	// Durability says when close returns: "close", when the store has the
-	// content. "" is the default, which is "close".
+	// Durability says when close returns: "writeback", when the change is in
+	// the journal; "close", when the store has the content. "" is the default,
+	// which is "writeback".
 	Durability string
 	// Uploads is how many changes may be on their way to the store at once;
 	// 0 is the default of 64.

@@ -7,8 +7,9 @@
 // (content.go): local bytes, holes, and ranges of stored objects that are
 // fetched when somebody reads them. Changes of names and contents take effect
 // here and in the journal at once (names.go, rename.go, write.go, record.go); the
-// store follows in the background (queue.go, send.go, sweep.go), and a later
-// process goes on where one was killed (replay.go).
+// store follows in the background (queue.go, send.go, sweep.go; assemble.go and
+// parts.go for what is made of parts, stream.go for what is sent while it grows),
+// and a later process goes on where one was killed (replay.go).
 //
 // # Locks
 //
@@ -18,7 +19,8 @@
 //	              ghosts, jobs of nodes, what the journal has
 //	dir.mu        what is known of a directory
 //	file.mu       a file's state
-//	content.mu    a content's extents, its layers and seals
+//	content.mu    a content's extents, its layers, its seals and its stream
+//	spares.mu     the room's empty files
 //	queue.mu      the jobs
 //	Budget.mu     what all caches have on disk
 //	FS.mu         the lists of the whole cache

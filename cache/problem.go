@@ -15,6 +15,7 @@ const (
 	kindPermission = "permission"
 	kindQuota      = "quota"
 	kindName       = "name"
+	kindSize       = "size"
 	kindOther      = "other"
 )
 
@@ -26,7 +27,9 @@ func kindOf(err error) string {
 		return kindPermission
 	case errors.Is(err, backends.ErrNoSpace):
 		return kindQuota
-	case errors.Is(err, backends.ErrTooLarge), errors.Is(err, backends.ErrNameTooLong), errors.Is(err, backends.ErrIllegalName), errors.Is(err, backends.ErrReserved):
+	case errors.Is(err, backends.ErrTooLarge):
+		return kindSize
+	case errors.Is(err, backends.ErrNameTooLong), errors.Is(err, backends.ErrIllegalName), errors.Is(err, backends.ErrReserved):
 		return kindName
 	case errors.As(err, &u) && u.Unavailable(), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return kindOutage

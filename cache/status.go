@@ -18,8 +18,10 @@ type Status struct {
 	PendingCount int64      `json:"pending_count"`
 	PendingBytes int64      `json:"pending_bytes"`
 	Conflicts    []Conflict `json:"conflicts"`
-	// Errors are the changes whose last attempt failed; each is tried again.
-	Errors []Problem `json:"errors"`
+	// Errors are the changes whose last attempt failed: the first maxShown by
+	// name. Each is tried again. ErrorKinds counts all, by Problem.Kind.
+	Errors     []Problem        `json:"errors"`
+	ErrorKinds map[string]int64 `json:"error_kinds,omitempty"`
 	// CacheBytes of CacheBudget are taken by contents on disk.
 	CacheBytes  int64 `json:"cache_bytes"`
 	CacheBudget int64 `json:"cache_budget"`
@@ -30,7 +32,8 @@ type Status struct {
 	Damage string `json:"damage,omitempty"`
 }
 
-// maxShown is how many pending changes a Status shows one by one.
+// maxShown is how many pending changes, and how many errors, a Status shows one
+// by one.
 const maxShown = 1000
 
 // Pending is one change that the store does not have yet.
@@ -97,6 +100,10 @@ func (c *FS) State() Status {
 		s.Pending = append(s.Pending, p)
 		if problem != nil {
 			s.Errors = append(s.Errors, *problem)
+			if s.ErrorKinds == nil {
+				s.ErrorKinds = map[string]int64{}
+			}
+			s.ErrorKinds[problem.Kind]++
 		}
 	}
 	c.ns.Unlock()

@@ -52,12 +52,8 @@ func workOf(all []cache.Status) (w work) {
 func pointless(all []cache.Status) bool {
 	left := int64(0)
 	for _, s := range all {
-		for _, x := range s.Errors {
-			if x.Kind != "permission" && x.Kind != "quota" && x.Kind != "name" {
-				return false
-			}
-		}
-		if int64(len(s.Errors)) < s.PendingCount {
+		lasting := s.ErrorKinds["permission"] + s.ErrorKinds["quota"] + s.ErrorKinds["name"] + s.ErrorKinds["size"]
+		if lasting < s.PendingCount {
 			return false
 		}
 		left += s.PendingCount

@@ -38,7 +38,7 @@ func TestMeter(t *testing.T) {
 
 // Waiting is pointless when all that is left needs somebody.
 func TestPointless(t *testing.T) {
-	denied, down := cache.Problem{Kind: "permission"}, cache.Problem{Kind: "outage"}
+	denied, down := map[string]int64{"permission": 1}, map[string]int64{"outage": 1}
 	for _, c := range []struct {
 		name string
 		all  []cache.Status
@@ -46,10 +46,10 @@ func TestPointless(t *testing.T) {
 	}{
 		{"nothing left", []cache.Status{{}}, false},
 		{"not tried", []cache.Status{{PendingCount: 1}}, false},
-		{"denied", []cache.Status{{}, {PendingCount: 1, Errors: []cache.Problem{denied}}}, true},
-		{"denied and not tried", []cache.Status{{PendingCount: 2, Errors: []cache.Problem{denied}}}, false},
-		{"down", []cache.Status{{PendingCount: 1, Errors: []cache.Problem{down}}}, false},
-		{"another is down", []cache.Status{{PendingCount: 1, Errors: []cache.Problem{denied}}, {PendingCount: 1, Errors: []cache.Problem{down}}}, false},
+		{"denied", []cache.Status{{}, {PendingCount: 1, ErrorKinds: denied}}, true},
+		{"denied and not tried", []cache.Status{{PendingCount: 2, ErrorKinds: denied}}, false},
+		{"down", []cache.Status{{PendingCount: 1, ErrorKinds: down}}, false},
+		{"another is down", []cache.Status{{PendingCount: 1, ErrorKinds: denied}, {PendingCount: 1, ErrorKinds: down}}, false},
 	} {
 		if got := pointless(c.all); got != c.want {
 			t.Errorf("%s: %v", c.name, got)

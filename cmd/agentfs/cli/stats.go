@@ -73,10 +73,8 @@ func writeStats(w io.Writer, st mountStatus) {
 			continue
 		}
 		// All kinds that there are, so that an alert on one finds a zero.
-		kinds := map[string]int64{"outage": 0, "permission": 0, "quota": 0, "name": 0, "other": 0}
-		for _, x := range r.Cache.Errors {
-			kinds[x.Kind]++
-		}
+		kinds := map[string]int64{"outage": 0, "permission": 0, "quota": 0, "name": 0, "size": 0, "other": 0}
+		maps.Copy(kinds, r.Cache.ErrorKinds)
 		for _, kind := range slices.Sorted(maps.Keys(kinds)) {
 			sample("failing_changes", number(kinds[kind]), "route", r.Path, "kind", kind)
 		}

@@ -180,6 +180,8 @@ func problemRemedy(backend string, x cache.Problem) string {
 		return "make room in the store or raise its quota; it is tried again by itself"
 	case "name":
 		return "the store can't hold this name: rename it with mv"
+	case "size":
+		return "the store can't hold a file as large as this: split it, or move it to another route"
 	}
 	return "it is tried again by itself; the log of the mount says more"
 }
