@@ -154,6 +154,7 @@ func (c *FS) runDir(ctx context.Context, j *job) outcome {
 	if c.making[at]--; c.making[at] == 0 {
 		delete(c.making, at)
 	}
+	c.q.kick() // a ghost may have waited for the end of it
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return outcome{err: err}
 	}

@@ -581,6 +581,15 @@ func (q *queue) released(j *job) {
 	q.finish(j)
 }
 
+// release lets go those who wait for j, which nothing will end before them.
+func (q *queue) release(j *job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(j.waiters) > 0 {
+		q.finish(j)
+	}
+}
+
 // progress returns how many attempts have ended, and whether there are others
 // that can be expected to.
 func (q *queue) progress() (ends uint64, busy bool) {

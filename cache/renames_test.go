@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/faulty"
 	"github.com/agentfs/agentfs/cache"
 )
 
@@ -293,5 +294,42 @@ func TestRenameOfDirectoryThatIsListed(t *testing.T) {
 		if got := get(t, m, "e/"+name); got != "d/"+name {
 			t.Errorf("e/%s: %q", name, got)
 		}
+	}
+}
+
+// A close while what it sees is on its way sends nothing more: neither then, nor
+// in the middle of the next write.
+func TestCloseTwiceWhileSent(t *testing.T) {
+	m := newMemory(t)
+	put(t, m, "f", letters(20_000, 1))
+	bad := faulty.Store(m, faulty.On(faulty.OnOp("Put"), faulty.Delay(100*time.Millisecond)))
+	c := newCache(t, bad, cache.Config{TTL: time.Hour, Grace: time.Millisecond, Durability: "writeback"})
+	n, _ := lookup(t, c, "f")
+	h := openFile(t, c, n, os.O_RDWR)
+	writeAt(t, h, "first", 0)
+	for range 2 {
+		if err := h.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(30 * time.Millisecond) // the upload has begun
+	}
+	for bad.Calls("Put") < 1 || len(c.State().Pending) > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	writeAt(t, h, "second", 0)
+	rename(t, c, c.Root(), "f", c.Root(), "g") // looks at it again
+	rename(t, c, c.Root(), "g", c.Root(), "f")
+	time.Sleep(50 * time.Millisecond)
+	if puts := bad.Calls("Put"); puts != 1 {
+		t.Errorf("%d uploads, want 1: nothing was closed since", puts)
+	}
+	if err := closeFile(t, h); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SyncDir(t.Context(), c.Root()); err != nil {
+		t.Fatal(err)
+	}
+	if got := get(t, m, "f"); got[:6] != "second" || len(got) != 20_000 {
+		t.Errorf("the store has %q and %d bytes", got[:6], len(got))
 	}
 }

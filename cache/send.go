@@ -298,6 +298,12 @@ func (c *FS) concludeWell(b *batch, s *sending, e backends.Entry) outcome {
 		if f.c != nil {
 			f.c.settle(now, s.seal, !f.changedLocked())
 		}
+		if f.sealed != nil && f.sealed.change == f.sent {
+			// A second close while this was on its way. Sent later, it would
+			// put back what has been replaced by then.
+			f.sealed.release()
+			f.sealed = nil
+		}
 	} else if f.c != nil {
 		f.c.rebase(s.from, now)
 	}

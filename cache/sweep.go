@@ -82,7 +82,10 @@ func (c *FS) collect() (gs []*ghost, fetch []*file, more bool, err error) {
 			continue
 		}
 		if n := c.nodeAt(g.key); n != nil && !n.IsDir() {
-			continue // what is put there will replace it
+			// What is put there will replace it. If that waits for this, it has
+			// looked before the outcome of an attempt was known.
+			c.q.release(g.job)
+			continue
 		}
 		if g.st == nil {
 			c.lay(&b, g.id())
