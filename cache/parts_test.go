@@ -399,13 +399,10 @@ func (x *byteFile) open(s backends.Store, content string) {
 	x.h = openFile(x.t, x.c, x.n, os.O_RDWR)
 }
 
-// A file that is sent in parts is an array of bytes too, with a store that
-// fails at times and doesn't always say what it did.
-func TestPartsAgainstBytes(t *testing.T) {
-	steps := 150
-	if testing.Short() {
-		steps = 25
-	}
+// overParts runs a test of a file called f over stores of parts, two of three
+// of which fail at times and don't always say what they did; then the file has
+// to be what its model says. rules come before the faults.
+func overParts(t *testing.T, rules func(fail int) []faulty.Rule, content func(x *byteFile, seed uint64) string, do func(x *byteFile), report func(t *testing.T, bad *faulty.Faulty)) {
 	base := uint64(time.Now().UnixNano())
 	for i, fail := range []int{0, 3, 3} {
 		t.Run(fmt.Sprintf("%d,fail=%d%%", i, fail), func(t *testing.T) {
@@ -413,16 +410,34 @@ func TestPartsAgainstBytes(t *testing.T) {
 			seed := base + uint64(i)
 			t.Logf("seed %d", seed)
 			m := newParts(t)
-			bad := faulty.Store(m, unreliable(seed, fail)...)
+			bad := faulty.Store(m, append(rules(fail), unreliable(seed, fail)...)...)
 			x := &byteFile{t: t, r: rand.New(rand.NewPCG(seed, 1)), store: m, fail: fail}
-			x.open(bad, letters(2<<20+x.r.IntN(1<<20), seed))
-			for range steps {
-				x.step()
-			}
+			x.open(bad, content(x, seed))
+			do(x)
 			x.check(0, len(x.model)+10)
 			bad.SetRules()
 			x.end()
-			t.Logf("%d uploads, %d copied parts", bad.Calls("Complete"), bad.Calls("UploadCopy"))
+			report(t, bad)
 		})
 	}
+}
+
+// A file that is sent in parts is an array of bytes too, with a store that
+// fails at times and doesn't always say what it did.
+func TestPartsAgainstBytes(t *testing.T) {
+	steps := 150
+	if testing.Short() {
+		steps = 25
+	}
+	overParts(t,
+		func(int) []faulty.Rule { return nil },
+		func(x *byteFile, seed uint64) string { return letters(2<<20+x.r.IntN(1<<20), seed) },
+		func(x *byteFile) {
+			for range steps {
+				x.step()
+			}
+		},
+		func(t *testing.T, bad *faulty.Faulty) {
+			t.Logf("%d uploads, %d copied parts", bad.Calls("Complete"), bad.Calls("UploadCopy"))
+		})
 }

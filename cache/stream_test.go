@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -447,32 +445,25 @@ func TestGrowingAgainstBytes(t *testing.T) {
 	if testing.Short() {
 		rounds = 4
 	}
-	base := uint64(time.Now().UnixNano())
-	for i, fail := range []int{0, 3, 3} {
-		t.Run(fmt.Sprintf("%d,fail=%d%%", i, fail), func(t *testing.T) {
-			t.Parallel()
-			seed := base + uint64(i)
-			t.Logf("seed %d", seed)
-			m := newParts(t)
-			rules := unreliable(seed, fail)
-			if fail > 0 {
-				rules = slices.Insert(rules, 0, faulty.On(faulty.OnOp("UploadPart"), faulty.Delay(time.Millisecond)))
+	overParts(t,
+		func(fail int) []faulty.Rule {
+			if fail == 0 {
+				return nil
 			}
-			bad := faulty.Store(m, rules...)
-			x := &byteFile{t: t, r: rand.New(rand.NewPCG(seed, 1)), store: m, fail: fail}
-			x.open(bad, "something")
+			return []faulty.Rule{faulty.On(faulty.OnOp("UploadPart"), faulty.Delay(time.Millisecond))}
+		},
+		func(*byteFile, uint64) string { return "something" },
+		func(x *byteFile) {
 			for range rounds {
 				x.writeAnew()
 				for range 3 {
 					x.step()
 				}
 			}
-			x.check(0, len(x.model)+10)
-			bad.SetRules()
-			x.end()
+		},
+		func(t *testing.T, bad *faulty.Faulty) {
 			t.Logf("%d parts, %d completions, %d puts", bad.Calls("UploadPart"), bad.Calls("Complete"), bad.Calls("Put"))
 		})
-	}
 }
 
 // writeAnew writes the file from its beginning, with a change of what was
