@@ -141,6 +141,14 @@ func (d *dir) oursSince(name string, t time.Time) bool {
 	return d.changing[name] > 0 || !d.changed[name].Before(t)
 }
 
+// hereSince reports whether it is this machine's own, or an answer to a question that
+// was asked after t says that the directory is there.
+func (d *dir) hereSince(t time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.local || d.seen.After(t)
+}
+
 // storeTimeout bounds what the cache asks the store on its own account, such
 // as a fetch that several readers wait for.
 const storeTimeout = 2 * time.Minute

@@ -282,11 +282,7 @@ func (m merging) listFailed(err error) error {
 		d := dirOf(parent)
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		p := dirOf(n)
-		p.mu.Lock()
-		seen := p.seen
-		p.mu.Unlock()
-		if d.oursSince(name, m.asked) || seen.After(m.asked) {
+		if d.oursSince(name, m.asked) || dirOf(n).hereSince(m.asked) {
 			return errMoved // it has got there meanwhile
 		}
 		m.dir = parent

@@ -233,14 +233,8 @@ func (m merging) missing(d *dir, name string) {
 			return
 		}
 	}
-	if n.IsDir() {
-		x := dirOf(n)
-		x.mu.Lock()
-		ours := x.local || x.seen.After(m.asked)
-		x.mu.Unlock()
-		if ours || x.job != nil || m.c.anyLocal(n) {
-			return
-		}
+	if n.IsDir() && (dirOf(n).hereSince(m.asked) || dirOf(n).job != nil || m.c.anyLocal(n)) {
+		return
 	}
 	m.drop(name, n)
 }

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -48,9 +50,9 @@ func (j *Journal) read(f func(*db) error) error {
 }
 
 // Count returns how many keys begin with prefix in the journal in dir, 0 if there
-// is none. With anyOf it counts only those whose values have one of these texts. It takes no locks and writes nothing, so it neither waits for a process
-// that has the journal open, nor disturbs it, nor changes what one that died
-// has left.
+// is none. With anyOf it counts only those whose values have one of these texts.
+// It takes no locks and writes nothing, so it neither waits for a process that
+// has the journal open, nor disturbs it, nor changes what one that died has left.
 func Count(dir, prefix string, anyOf ...string) (int64, error) {
 	if j := openHere(dir); j != nil {
 		var n int64
@@ -118,12 +120,12 @@ func (d *db) count(prefix string, anyOf []string) (int64, error) {
 		query += " AND key < ?"
 		args = append(args, end)
 	}
-	for i, text := range anyOf {
-		query += map[bool]string{true: " AND (", false: " OR "}[i == 0] + "instr(value, ?) > 0"
-		args = append(args, []byte(text))
-	}
 	if len(anyOf) > 0 {
-		query += ")"
+		has := slices.Repeat([]string{"instr(value, ?) > 0"}, len(anyOf))
+		query += " AND (" + strings.Join(has, " OR ") + ")"
+		for _, text := range anyOf {
+			args = append(args, []byte(text))
+		}
 	}
 	return d.number(query, args...)
 }
