@@ -163,11 +163,11 @@ func (m *mounted) compose() (backends.FileSystem, error) {
 	for _, r := range m.routes {
 		routes = append(routes, router.Route{Path: r.path, Store: r.store, Files: r.files, Source: r.source})
 	}
-	rt, err := router.New(routes)
+	all, err := compose(routes)
 	if err != nil {
-		return nil, usage(err)
+		return nil, err
 	}
-	return rt.FileSystem(), nil
+	return all.files, nil
 }
 
 // fsName is the source that the kernel's mount table shows.

@@ -59,9 +59,11 @@ func (p *program) openStores(ctx context.Context, f *routeFlags, log *slog.Logge
 		routes = append(routes, router.Route{Path: r.path, Store: r.store, Source: r.source})
 		o.routes = append(o.routes, strings.TrimPrefix(r.path, "/"))
 	}
-	if o.store, err = router.New(routes); err != nil {
+	all, err := compose(routes)
+	if err != nil {
 		o.close()
-		return nil, usage(err)
+		return nil, err
 	}
+	o.store = all.store
 	return o, nil
 }
