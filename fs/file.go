@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"os"
 	"syscall"
 
@@ -144,10 +145,14 @@ func (h *fileHandle) seek(c *opContext, off int64, whence uint32) (int64, error)
 		return 0, syscall.EINVAL
 	}
 	if s, ok := h.f.(backends.Seeker); ok {
+		seek := s.SeekHole
 		if whence == unix.SEEK_DATA {
-			return s.SeekData(c, off)
+			seek = s.SeekData
 		}
-		return s.SeekHole(c, off)
+		// A wrapper has the methods whatever is in it.
+		if to, err := seek(c, off); !errors.Is(err, errors.ErrUnsupported) {
+			return to, err
+		}
 	}
 	a, err := h.n.m.fsys.Attr(c, h.n.node)
 	switch {

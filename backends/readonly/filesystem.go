@@ -11,22 +11,12 @@ import (
 
 // FileSystem returns f without its changes. Nodes are those of f.
 func FileSystem(f backends.FileSystem) backends.FileSystem {
-	return &fileSystem{FileSystem: f}
+	return &fileSystem{backends.ForwardFiles{FileSystem: f}}
 }
 
 type fileSystem struct {
-	backends.FileSystem // what reads
+	backends.ForwardFiles // what reads
 }
-
-var (
-	_ backends.Symlinker      = (*fileSystem)(nil)
-	_ backends.Linker         = (*fileSystem)(nil)
-	_ backends.Mknoder        = (*fileSystem)(nil)
-	_ backends.Xattrer        = (*fileSystem)(nil)
-	_ backends.DirSyncer      = (*fileSystem)(nil)
-	_ backends.ChangeNotifier = (*fileSystem)(nil)
-	_ backends.RangeCopier    = (*fileSystem)(nil)
-)
 
 // changes reports whether opening with flags is or allows a change.
 func changes(flags int) bool { return flags&(os.O_WRONLY|os.O_RDWR|os.O_TRUNC) != 0 }
@@ -39,7 +29,7 @@ func (r *fileSystem) Open(ctx context.Context, n backends.Node, flags int) (back
 	if err != nil {
 		return nil, err
 	}
-	return &file{f}, nil
+	return &file{backends.ForwardFile{File: f}}, nil
 }
 
 // Create opens what exists, if that is for reading: open(2) with O_CREAT is
@@ -86,10 +76,6 @@ func (r *fileSystem) Symlink(_ context.Context, _ backends.Node, name, _ string,
 	return nil, backends.Attr{}, refuse("symlink", name)
 }
 
-func (r *fileSystem) Readlink(ctx context.Context, n backends.Node) (string, error) {
-	return backends.ReadlinkAt(ctx, r.FileSystem, n)
-}
-
 func (r *fileSystem) Link(_ context.Context, _, _ backends.Node, newName string) (backends.Attr, error) {
 	return backends.Attr{}, refuse("link", newName)
 }
@@ -98,24 +84,12 @@ func (r *fileSystem) Mknod(_ context.Context, _ backends.Node, name string, _ ba
 	return nil, backends.Attr{}, refuse("mknod", name)
 }
 
-func (r *fileSystem) GetXattr(ctx context.Context, n backends.Node, name string) ([]byte, error) {
-	return backends.GetXattrAt(ctx, r.FileSystem, n, name)
-}
-
-func (r *fileSystem) ListXattr(ctx context.Context, n backends.Node) ([]string, error) {
-	return backends.ListXattrAt(ctx, r.FileSystem, n)
-}
-
 func (r *fileSystem) SetXattr(_ context.Context, _ backends.Node, name string, _ []byte, _ backends.XattrFlags) error {
 	return refuse("setxattr", name)
 }
 
 func (r *fileSystem) RemoveXattr(_ context.Context, _ backends.Node, name string) error {
 	return refuse("removexattr", name)
-}
-
-func (r *fileSystem) SyncDir(ctx context.Context, dir backends.Node) error {
-	return backends.SyncDirAt(ctx, r.FileSystem, dir)
 }
 
 // CopyRange refuses what would be written here; files of others are not its
@@ -127,50 +101,11 @@ func (r *fileSystem) CopyRange(_ context.Context, _ backends.File, _ int64, dst 
 	return 0, errors.ErrUnsupported
 }
 
-func (r *fileSystem) OnChange(changed func(parent backends.Node, name string)) {
-	if c, ok := r.FileSystem.(backends.ChangeNotifier); ok {
-		c.OnChange(changed)
-	}
-}
-
 // file is a file that was opened for reading.
 type file struct {
-	backends.File
+	backends.ForwardFile
 }
-
-var (
-	_ backends.Allocator  = (*file)(nil)
-	_ backends.Seeker     = (*file)(nil)
-	_ backends.Descriptor = (*file)(nil)
-	_ backends.PageCacher = (*file)(nil)
-)
 
 func (f *file) WriteAt(context.Context, []byte, int64) (int, error) { return 0, refuse("write", "") }
 
 func (f *file) Allocate(context.Context, int64, int64, uint32) error { return refuse("fallocate", "") }
-
-func (f *file) SeekData(ctx context.Context, off int64) (int64, error) {
-	if s, ok := f.File.(backends.Seeker); ok {
-		return s.SeekData(ctx, off)
-	}
-	return 0, errors.ErrUnsupported
-}
-
-func (f *file) SeekHole(ctx context.Context, off int64) (int64, error) {
-	if s, ok := f.File.(backends.Seeker); ok {
-		return s.SeekHole(ctx, off)
-	}
-	return 0, errors.ErrUnsupported
-}
-
-func (f *file) Descriptor() (int, bool) {
-	if d, ok := f.File.(backends.Descriptor); ok {
-		return d.Descriptor()
-	}
-	return -1, false
-}
-
-func (f *file) KeepPages() bool {
-	p, ok := f.File.(backends.PageCacher)
-	return ok && p.KeepPages()
-}

@@ -1,0 +1,98 @@
+package names
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"github.com/agentfs/agentfs/backends"
+)
+
+// FileSystem returns f, which passes through unchanged, and a tracker that
+// learns the names of its nodes on the way. It stands below whoever asks the
+// tracker, so that what is refused there is no name.
+func FileSystem(f backends.FileSystem) (backends.FileSystem, *Tracker) {
+	t := newTracker(f.Root())
+	return &fileSystem{ForwardFiles: backends.ForwardFiles{FileSystem: f}, t: t}, t
+}
+
+type fileSystem struct {
+	backends.ForwardFiles
+	t *Tracker
+}
+
+// found notes what a call found or made in parent.
+func (w *fileSystem) found(parent backends.Node, name string, n backends.Node, a backends.Attr, err error) (backends.Node, backends.Attr, error) {
+	if err == nil {
+		w.t.add(parent, name, n)
+	}
+	return n, a, err
+}
+
+func (w *fileSystem) Lookup(ctx context.Context, parent backends.Node, name string) (backends.Node, backends.Attr, error) {
+	n, a, err := w.FileSystem.Lookup(ctx, parent, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, ok := w.t.Child(parent, name); ok {
+			w.t.remove(parent, name)
+		}
+	}
+	return w.found(parent, name, n, a, err)
+}
+
+func (w *fileSystem) Create(ctx context.Context, parent backends.Node, name string, flags int, at backends.CreateAttr) (backends.Node, backends.Attr, backends.File, error) {
+	n, a, f, err := w.FileSystem.Create(ctx, parent, name, flags, at)
+	if err == nil {
+		w.t.add(parent, name, n)
+	}
+	return n, a, f, err
+}
+
+func (w *fileSystem) Mkdir(ctx context.Context, parent backends.Node, name string, at backends.CreateAttr) (backends.Node, backends.Attr, error) {
+	n, a, err := w.FileSystem.Mkdir(ctx, parent, name, at)
+	return w.found(parent, name, n, a, err)
+}
+
+func (w *fileSystem) Symlink(ctx context.Context, parent backends.Node, name, target string, at backends.CreateAttr) (backends.Node, backends.Attr, error) {
+	n, a, err := w.ForwardFiles.Symlink(ctx, parent, name, target, at)
+	return w.found(parent, name, n, a, err)
+}
+
+func (w *fileSystem) Mknod(ctx context.Context, parent backends.Node, name string, at backends.CreateAttr) (backends.Node, backends.Attr, error) {
+	n, a, err := w.ForwardFiles.Mknod(ctx, parent, name, at)
+	return w.found(parent, name, n, a, err)
+}
+
+func (w *fileSystem) Link(ctx context.Context, n, newParent backends.Node, newName string) (backends.Attr, error) {
+	a, err := w.ForwardFiles.Link(ctx, n, newParent, newName)
+	_, a, err = w.found(newParent, newName, n, a, err)
+	return a, err
+}
+
+// gone notes what a call took away.
+func (w *fileSystem) gone(parent backends.Node, name string, err error) error {
+	if err == nil {
+		w.t.remove(parent, name)
+	}
+	return err
+}
+
+func (w *fileSystem) Unlink(ctx context.Context, parent backends.Node, name string) error {
+	return w.gone(parent, name, w.FileSystem.Unlink(ctx, parent, name))
+}
+
+func (w *fileSystem) Rmdir(ctx context.Context, parent backends.Node, name string) error {
+	return w.gone(parent, name, w.FileSystem.Rmdir(ctx, parent, name))
+}
+
+func (w *fileSystem) Rename(ctx context.Context, oldParent backends.Node, oldName string, newParent backends.Node, newName string, flags backends.RenameFlags) error {
+	err := w.FileSystem.Rename(ctx, oldParent, oldName, newParent, newName, flags)
+	if err == nil {
+		w.t.rename(oldParent, oldName, newParent, newName, flags&backends.RenameExchange != 0)
+	}
+	return err
+}
+
+func (w *fileSystem) Forget(n backends.Node) {
+	w.t.forget(n)
+	w.FileSystem.Forget(n)
+}
