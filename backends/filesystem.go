@@ -84,7 +84,7 @@ const (
 // [errors.ErrUnsupported], which becomes EXDEV for rename and link.
 //
 // The optional methods are in [Symlinker], [Linker], [Mknoder], [Xattrer],
-// [DirSyncer] and [ChangeNotifier]; call them through the functions ending in
+// [DirSyncer], [DirOpener] and [ChangeNotifier]; call them through the functions ending in
 // At, which answer errors.ErrUnsupported where one is missing.
 type FileSystem interface {
 	// Root returns the root directory.

@@ -52,6 +52,15 @@ type DirSyncer interface {
 	SyncDir(ctx context.Context, dir Node) error
 }
 
+// DirOpener is implemented by file systems that don't let everybody list every
+// directory.
+type DirOpener interface {
+	// OpenDir is opendir(3): it is asked each time that somebody opens dir to
+	// list it, because what follows may be answered from a listing that
+	// somebody else has read.
+	OpenDir(ctx context.Context, dir Node) error
+}
+
 // ChangeNotifier is implemented by file systems that learn of changes made
 // from outside.
 type ChangeNotifier interface {
@@ -152,6 +161,14 @@ func SyncDirAt(ctx context.Context, fsys FileSystem, dir Node) error {
 		if err := s.SyncDir(ctx, dir); !errors.Is(err, errors.ErrUnsupported) {
 			return err
 		}
+	}
+	return nil
+}
+
+// OpenDirAt calls fsys's OpenDir. Where there is none, everybody may.
+func OpenDirAt(ctx context.Context, fsys FileSystem, dir Node) error {
+	if o, ok := fsys.(DirOpener); ok {
+		return o.OpenDir(ctx, dir)
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ var (
 	_ Mknoder        = ForwardFiles{}
 	_ Xattrer        = ForwardFiles{}
 	_ DirSyncer      = ForwardFiles{}
+	_ DirOpener      = ForwardFiles{}
 	_ ChangeNotifier = ForwardFiles{}
 	_ RangeCopier    = ForwardFiles{}
 )
@@ -65,6 +66,11 @@ func (w ForwardFiles) RemoveXattr(ctx context.Context, n Node, name string) erro
 // SyncDir implements [DirSyncer].
 func (w ForwardFiles) SyncDir(ctx context.Context, dir Node) error {
 	return SyncDirAt(ctx, w.FileSystem, dir)
+}
+
+// OpenDir implements [DirOpener].
+func (w ForwardFiles) OpenDir(ctx context.Context, dir Node) error {
+	return OpenDirAt(ctx, w.FileSystem, dir)
 }
 
 // CopyRange implements [RangeCopier].

@@ -56,8 +56,13 @@ var (
 const dots = 2
 
 // OpendirHandle implements [gofs.NodeOpendirHandler].
-func (n *inode) OpendirHandle(context.Context, uint32) (gofs.FileHandle, uint32, syscall.Errno) {
+func (n *inode) OpendirHandle(ctx context.Context, _ uint32) (gofs.FileHandle, uint32, syscall.Errno) {
 	n.watched()
+	c := n.m.op(ctx, opRead)
+	defer c.end()
+	if err := backends.OpenDirAt(c, n.m.fsys, n.node); err != nil {
+		return nil, 0, n.m.errno("opendir", n, err)
+	}
 	if n.stable.Load() {
 		return &dirHandle{n: n, hashed: true}, fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE, 0
 	}

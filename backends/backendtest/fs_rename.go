@@ -222,6 +222,11 @@ var fsDirUnits = []unit[*fsEnv]{
 			e.Fatalf("ReadDir has %d names, want %d, each once", len(got), len(want))
 		}
 	}},
+	{"OpenDir", func(e *fsEnv) {
+		for what, d := range map[string]backends.Node{"the root": e.root, "a directory": e.mkdir(e.root, "d")} {
+			e.ok(backends.OpenDirAt(e.ctx, e.fs, d), "OpenDir of %s", what)
+		}
+	}},
 	{"SyncDir", func(e *fsEnv) {
 		d := e.mkdir(e.root, "d")
 		e.create(d, "f", "x")

@@ -20,6 +20,7 @@ var (
 	_ backends.Mknoder        = (*Files)(nil)
 	_ backends.Xattrer        = (*Files)(nil)
 	_ backends.DirSyncer      = (*Files)(nil)
+	_ backends.DirOpener      = (*Files)(nil)
 	_ backends.ChangeNotifier = (*Files)(nil)
 	_ backends.RangeCopier    = (*Files)(nil)
 )
@@ -211,6 +212,10 @@ func (w *Files) RemoveXattr(ctx context.Context, n backends.Node, name string) e
 
 func (w *Files) SyncDir(ctx context.Context, dir backends.Node) error {
 	return w.call(ctx, "SyncDir", "", func() error { return backends.SyncDirAt(ctx, w.fs, dir) })
+}
+
+func (w *Files) OpenDir(ctx context.Context, dir backends.Node) error {
+	return w.call(ctx, "OpenDir", "", func() error { return backends.OpenDirAt(ctx, w.fs, dir) })
 }
 
 // CopyRange has the name of the file that is written.

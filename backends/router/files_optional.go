@@ -11,6 +11,7 @@ import (
 var (
 	_ backends.Xattrer        = (*files)(nil)
 	_ backends.DirSyncer      = (*files)(nil)
+	_ backends.DirOpener      = (*files)(nil)
 	_ backends.ChangeNotifier = (*files)(nil)
 	_ backends.RangeCopier    = (*files)(nil)
 )
@@ -91,6 +92,23 @@ func (f *files) SyncDir(ctx context.Context, dir backends.Node) error {
 		}
 		return backends.SyncDirAt(ctx, r.files, in)
 	})
+}
+
+// OpenDir implements [backends.DirOpener] for the routes that do.
+func (f *files) OpenDir(ctx context.Context, dir backends.Node) error {
+	if r := f.routeOf(dir); r != nil {
+		if _, asks := r.files.(backends.DirOpener); !asks {
+			return nil
+		}
+	}
+	r, in, err := f.at(ctx, "opendir", dir)
+	if _, isPoint := dir.(*point); isPoint && missing(err) {
+		return nil // nothing but points is in it
+	}
+	if err != nil {
+		return err
+	}
+	return backends.OpenDirAt(ctx, r.files, in)
 }
 
 // routes appends the routes that have something at or below p.

@@ -1,6 +1,7 @@
 package router_test
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -10,6 +11,9 @@ import (
 	"testing"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/memory"
+	"github.com/agentfs/agentfs/backends/memory/memorytest"
+	"github.com/agentfs/agentfs/backends/router"
 )
 
 // list formats a directory: sorted names, with "/" after a directory's.
@@ -310,5 +314,30 @@ func TestChangesAreForwarded(t *testing.T) {
 	sw["/d"].changed(sw["/d"].Root(), "x")
 	if !slices.Equal(got, []change{{f.Root(), "x"}, {dir, "x"}, {walkTo(t, f, "a"), "x"}, {walkTo(t, f, "d"), "x"}}) {
 		t.Errorf("changes: %v", got)
+	}
+}
+
+// refusing is a file system that lets nobody list a directory.
+type refusing struct{ backends.FileSystem }
+
+func (refusing) OpenDir(context.Context, backends.Node) error { return fs.ErrPermission }
+
+func TestOpenDirAsksTheRoute(t *testing.T) {
+	rt, err := router.New([]router.Route{
+		{Path: "/", Store: memorytest.New(t, memory.Config{NoTmpfs: true})},
+		{Path: "/way/shut", Store: memorytest.New(t, memory.Config{NoTmpfs: true}),
+			Files: refusing{memorytest.New(t, memory.Config{NoTmpfs: true}).FileSystem()}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := rt.FileSystem()
+	for _, open := range [][]string{nil, {"way"}} {
+		if err := backends.OpenDirAt(ctx, f, walkTo(t, f, open...)); err != nil {
+			t.Errorf("%v: %v", open, err)
+		}
+	}
+	if err := backends.OpenDirAt(ctx, f, walkTo(t, f, "way", "shut")); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("a route that refuses: %v", err)
 	}
 }
