@@ -16,6 +16,11 @@ import (
 // Option is one key of a route's options as the user wrote it.
 type Option struct {
 	Value string
+	// List are the values of a key that has several; Value is empty then.
+	List []string
+	// Expanded says that some of it came from a variable of the environment,
+	// so it may be a secret.
+	Expanded bool
 	// Source says where it was written, for errors: "agentfs.yaml:12" or
 	// "--route /data".
 	Source string
@@ -47,10 +52,14 @@ func NewOptions(source string, log *slog.Logger, values map[string]Option) *Opti
 // Keys returns the sorted keys that the user wrote.
 func (o *Options) Keys() []string { return slices.Sorted(maps.Keys(o.values)) }
 
+// take takes a key of one value.
 func (o *Options) take(key string) (string, bool) {
-	o.taken[key] = true
 	v, ok := o.values[key]
-	return v.Value, ok
+	if v.List != nil && !o.taken[key] {
+		o.Fail(key, "is one value, not a list")
+	}
+	o.taken[key] = true
+	return v.Value, ok && v.List == nil
 }
 
 // Fail records that the value of key is wrong and why.
@@ -69,6 +78,23 @@ func (o *Options) String(key, def string) string {
 	}
 	return def
 }
+
+// Strings takes key as a list; one value is a list of one. It is nil if the key
+// is not there.
+func (o *Options) Strings(key string) []string {
+	o.taken[key] = true
+	switch v, ok := o.values[key]; {
+	case !ok:
+		return nil
+	case v.List != nil:
+		return v.List
+	default:
+		return []string{v.Value}
+	}
+}
+
+// Expanded reports whether some of key's value came from the environment.
+func (o *Options) Expanded(key string) bool { return o.values[key].Expanded }
 
 // Refuse records that key must not be there, if it is, and why. It does not
 // become one of the keys that the route is said to know.

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -107,36 +106,35 @@ func cleanRoutePath(p string) (string, error) {
 	return p, nil
 }
 
-// checkSecrets refuses credentials among a route's values, without showing
-// them: configuration is printed, logged and shown in process lists.
-func (r *routeConfig) checkSecrets() error {
-	for _, k := range slices.Sorted(maps.Keys(r.values)) {
-		if v := r.values[k]; hasUserinfo(v.Value) {
-			return fmt.Errorf("%s: %s: contains credentials; %s", v.Source, k, credentialsRemedy)
-		}
-	}
-	return nil
-}
-
-const credentialsRemedy = "take them out and give them as the AWS SDK finds them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws"
-
-// hasUserinfo reports whether v is a URL with a user or a password in it.
-func hasUserinfo(v string) bool {
-	_, rest, ok := strings.Cut(v, "://")
-	if !ok {
-		return false
-	}
-	authority := rest
-	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
-		authority = rest[:i]
-	}
-	return strings.Contains(authority, "@")
-}
-
 // isPathKey reports whether the value of a route's key is a path of this
 // machine, where "~" stands for the home directory.
 func isPathKey(backend, key string) bool {
-	return backend == "local" && key == "path" || strings.HasSuffix(key, "_file") || strings.HasSuffix(key, "_dir")
+	return (backend == "local" || backend == "sql") && key == "path" || strings.HasSuffix(key, "_file") || strings.HasSuffix(key, "_dir")
+}
+
+// absoluteOption returns the value of a route's key with the paths of this
+// machine in it made absolute, relative ones from dir.
+func absoluteOption(backend, key string, o backends.Option, dir string) (backends.Option, error) {
+	var err error
+	switch {
+	case isPathKey(backend, key) && o.List == nil:
+		o.Value, err = absolute(o.Value, dir)
+	case backend == "exec" && key == "command":
+		// A program is a path if it has a slash; else PATH says where it is.
+		if o.List == nil {
+			o.Value, err = absoluteProgram(o.Value, dir)
+		} else if len(o.List) > 0 {
+			o.List[0], err = absoluteProgram(o.List[0], dir)
+		}
+	}
+	return o, err
+}
+
+func absoluteProgram(p, dir string) (string, error) {
+	if !strings.Contains(p, "/") {
+		return p, nil
+	}
+	return absolute(p, dir)
 }
 
 // expandHome replaces a leading "~" by the home directory.

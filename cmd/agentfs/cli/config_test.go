@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -23,7 +24,11 @@ func show(r routeConfig) string {
 	var b strings.Builder
 	b.WriteString(r.path + " " + r.backend)
 	for _, k := range slices.Sorted(maps.Keys(r.values)) {
-		b.WriteString(" " + k + "=" + r.values[k].Value)
+		v := r.values[k].Value
+		if list := r.values[k].List; list != nil {
+			v = fmt.Sprint(list)
+		}
+		b.WriteString(" " + k + "=" + v)
 	}
 	return b.String()
 }
@@ -94,7 +99,10 @@ func TestConfigFileErrors(t *testing.T) {
 		{"text", "hello\n", `F:1: the file is a mapping of keys to values, not a string`},
 		{"two documents", "cache: {}\n---\ncache: {}\n", `F:3: a second YAML document; there is one`},
 		{"alias", "cache: {dir: &d /tmp}\n", `F:1: dir: anchors and aliases are not supported`},
-		{"credentials", "routes:\n  /a:\n    backend: s3\n    bucket: b\n    endpoint: http://ada:hunter2@host:9000\n", `F:5: endpoint: contains credentials; ` + credentialsRemedy},
+		{"credentials", "routes:\n  /a:\n    backend: s3\n    bucket: b\n    endpoint: http://ada:hunter2@host:9000\n", `F:5: endpoint: contains credentials; ` + credentialsRemedy("s3")},
+		{"credentials in a list", "routes:\n  /a:\n    backend: exec\n    command: [x, http://ada:hunter2@host]\n", `F:4: command: contains credentials; ` + credentialsRemedy("exec")},
+		{"password", "routes:\n  /a:\n    backend: sql\n    dsn: postgres://ada:hunter2@host/d\n", `F:4: dsn: contains credentials; ` + credentialsRemedy("sql")},
+		{"list in a list", "routes:\n  /a:\n    backend: exec\n    command: [x, [y]]\n", `F:4: command is one value, not a sequence`},
 		{"syntax", "routes:\n  /a: {backend: memory\n", `F:2: not YAML: `},
 		{"tab", "routes:\n\t/a: {}\n", `F:2: not YAML: `},
 	} {
@@ -144,6 +152,12 @@ func TestRouteURL(t *testing.T) {
 		"/s=local:.":                          "/s local path=" + wd,
 		"/m=mine://host/p?k=v":                "/m mine host=host k=v path=p",
 		"/m=mine:thing":                       "/m mine path=thing",
+		"/x=exec:/srv/store":                  "/x exec command=[/srv/store]",
+		"/x=exec:python3?arg=a.py&arg=b%26c":  "/x exec command=[python3 a.py b&c]",
+		"/x=exec:./store?ttl=1s":              "/x exec command=[" + wd + "/store] ttl=1s",
+		"/x=sqlite:///srv/a.db":               "/x sql path=/srv/a.db",
+		"/x=sqlite:~/password.db":             "/x sql path=/home/ada/password.db",
+		"/x=postgres://ada@h:5432/d?schema=s": "/x sql dsn=postgres://ada@h:5432/d schema=s",
 	} {
 		r, err := parseRouteFlag(arg)
 		if err != nil {
@@ -171,10 +185,16 @@ func TestRouteURLErrors(t *testing.T) {
 		"/a=s3://b/50%":                         `--route /a: "%" is not an escape (a % in a URL is written %25)`,
 		"/a=s3://b/x#y":                         "--route /a: a # in a URL is written %23",
 		"/a=memory:2GiB":                        "--route /a: memory has no place: write memory: or memory:?size=2GiB",
-		"/a=local:":                             "--route /a: the URL names no directory: write local:/DIR",
-		"/a=local://host/x":                     "--route /a: a host directory has no host: write local:/DIR",
-		"/a=s3://KEY:hunter2@b/p":               "--route /a: the URL contains credentials; " + credentialsRemedy,
-		"/a=s3://b?endpoint=http://u:hunter2@h": "--route /a: endpoint: contains credentials; " + credentialsRemedy,
+		"/a=local:":                             "--route /a: the URL names no directory: write local:/PATH",
+		"/a=local://host/x":                     "--route /a: what is on this machine has no host: write local:/PATH",
+		"/a=exec:":                              "--route /a: the URL names no program: write exec:/PATH",
+		"/a=sqlite:":                            "--route /a: the URL names no file: write sqlite:/PATH",
+		"/a=postgres:d":                         "--route /a: the URL names no server: write postgres://HOST/DATABASE",
+		"/a=postgres://ada:hunter2@h/d":         "--route /a: the URL contains credentials; " + credentialsRemedy("sql"),
+		"/a=postgres://h/d?password=hunter2":    "--route /a: the URL contains credentials; " + credentialsRemedy("sql"),
+		"/a=exec:x?arg=http://u:hunter2@h":      "--route /a: the URL contains credentials; " + credentialsRemedy("exec"),
+		"/a=s3://KEY:hunter2@b/p":               "--route /a: the URL contains credentials; " + credentialsRemedy("s3"),
+		"/a=s3://b?endpoint=http://u:hunter2@h": "--route /a: endpoint: contains credentials; " + credentialsRemedy("s3"),
 		"a=s3://KEY:hunter2@b/p":                "--route a=s3://(credentials removed)@b/p: " + form,
 	} {
 		_, err := parseRouteFlag(arg)

@@ -108,7 +108,7 @@ func (f configFile) parseTop(c *config, n ast.Node) error {
 }
 
 func (f configFile) parseCache(c *config, key string, at, value ast.Node) error {
-	v, err := f.scalar(key, value)
+	v, _, err := f.scalar(key, value)
 	if err != nil {
 		return err
 	}
@@ -137,14 +137,17 @@ func (f configFile) parseRoute(path string, at, value ast.Node) (routeConfig, er
 	}
 	r := routeConfig{path: clean, source: f.at(at), values: map[string]backends.Option{}}
 	err = f.each(value, "the route "+clean, func(key string, at, value ast.Node) error {
-		v, err := f.scalar(key, value)
+		o, err := f.option(key, value)
 		if err != nil {
 			return err
 		}
-		if key == "backend" {
-			r.backend = v
-		} else {
-			r.values[key] = backends.Option{Value: v, Source: f.at(value)}
+		switch {
+		case key != "backend":
+			r.values[key] = o
+		case o.List != nil:
+			return f.fail(value, "backend is one value, not a sequence")
+		default:
+			r.backend = o.Value
 		}
 		return nil
 	})
@@ -155,14 +158,32 @@ func (f configFile) parseRoute(path string, at, value ast.Node) (routeConfig, er
 		return routeConfig{}, f.fail(at, "the route %s has no backend, as in {backend: memory}", clean)
 	}
 	for key, v := range r.values {
-		if isPathKey(r.backend, key) {
-			if v.Value, err = absolute(v.Value, f.dir); err != nil {
-				return routeConfig{}, fmt.Errorf("%s: %s: %w", v.Source, key, err)
-			}
-			r.values[key] = v
+		if r.values[key], err = absoluteOption(r.backend, key, v, f.dir); err != nil {
+			return routeConfig{}, fmt.Errorf("%s: %s: %w", v.Source, key, err)
 		}
 	}
 	return r, r.checkSecrets()
+}
+
+// option returns the value of a route's key: one, or a sequence of them.
+func (f configFile) option(key string, n ast.Node) (backends.Option, error) {
+	o := backends.Option{Source: f.at(n)}
+	seq, ok := n.(*ast.SequenceNode)
+	if !ok {
+		var err error
+		o.Value, o.Expanded, err = f.scalar(key, n)
+		return o, err
+	}
+	o.List = []string{}
+	for _, item := range seq.Values {
+		v, expanded, err := f.scalar(key, item)
+		if err != nil {
+			return o, err
+		}
+		o.List = append(o.List, v)
+		o.Expanded = o.Expanded || expanded
+	}
+	return o, nil
 }
 
 // each calls visit for the keys of the mapping n; a key that comes twice is an
@@ -205,9 +226,9 @@ func (f configFile) key(n ast.MapKeyNode) (string, error) {
 	return n.GetToken().Value, nil
 }
 
-// scalar returns the value as it was written, with variables expanded.
-func (f configFile) scalar(key string, n ast.Node) (string, error) {
-	var v string
+// scalar returns the value as it was written, with variables expanded, and
+// whether there were any.
+func (f configFile) scalar(key string, n ast.Node) (v string, expanded bool, err error) {
 	switch n := n.(type) {
 	case *ast.StringNode:
 		v = n.Value
@@ -216,17 +237,20 @@ func (f configFile) scalar(key string, n ast.Node) (string, error) {
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
 		v = n.GetToken().Value
 	case *ast.NullNode:
-		return "", f.fail(n, "%s has no value", key)
+		return "", false, f.fail(n, "%s has no value", key)
 	case *ast.AliasNode, *ast.AnchorNode:
-		return "", f.fail(n, "%s: anchors and aliases are not supported", key)
+		return "", false, f.fail(n, "%s: anchors and aliases are not supported", key)
 	default:
-		return "", f.fail(n, "%s is one value, not a %s", key, strings.ToLower(n.Type().YAMLName()))
+		return "", false, f.fail(n, "%s is one value, not a %s", key, strings.ToLower(n.Type().YAMLName()))
 	}
-	v, err := expandEnv(v, os.LookupEnv)
+	v, err = expandEnv(v, func(name string) (string, bool) {
+		expanded = true
+		return os.LookupEnv(name)
+	})
 	if err != nil {
-		return "", f.fail(n, "%s: %v", key, err)
+		return "", false, f.fail(n, "%s: %v", key, err)
 	}
-	return v, nil
+	return v, expanded, nil
 }
 
 func firstLine(s string) string {

@@ -85,7 +85,11 @@ S3 itself takes these:
   concurrency=8          parts that may be on their way at once
   max_attempts=12, request_timeout=30s, retry_timeout=1m
                          how often a request is sent, how long it may stand
-                         still, and how long it is tried again`,
+                         still, and how long it is tried again
+a program (backend: exec, in a URL exec:PROGRAM?arg=...&arg=...):
+  command                the program and its arguments, as a list
+  timeout=30s            how long one answer may take
+  identity               what it serves, if the command may change`,
 		Example: `  agentfs mount --route /data=s3://my-bucket/some/prefix ~/mnt
   agentfs mount --route '/data=s3://my-bucket?endpoint=http://127.0.0.1:9000' --background ~/mnt
   agentfs mount --config agentfs.yaml --read-only ~/mnt

@@ -19,6 +19,8 @@ type origin struct {
 	Path    string            `json:"path"`
 	Backend string            `json:"backend"`
 	Values  map[string]string `json:"values"`
+	// Lists are the options that are lists.
+	Lists map[string][]string `json:"lists,omitempty"`
 	// Withheld are the keys of options that may be secrets.
 	Withheld []string `json:"withheld,omitempty"`
 }
@@ -28,12 +30,17 @@ type origin struct {
 func (r *routeConfig) origin() json.RawMessage {
 	o := origin{Path: r.path, Backend: r.backend, Values: map[string]string{}}
 	for _, key := range slices.Sorted(maps.Keys(r.values)) {
-		switch v := r.values[key].Value; {
+		switch v := r.values[key]; {
 		case key == "read_only":
-		case isSecretKey(key), hasUserinfo(v), hasQuery(v):
+		case r.withheld(key):
 			o.Withheld = append(o.Withheld, key)
+		case v.List != nil:
+			if o.Lists == nil {
+				o.Lists = map[string][]string{}
+			}
+			o.Lists[key] = v.List
 		default:
-			o.Values[key] = v
+			o.Values[key] = v.Value
 		}
 	}
 	b, err := json.Marshal(o)
@@ -56,21 +63,8 @@ func readOrigin(b json.RawMessage, dir string) (routeConfig, error) {
 	for key, v := range o.Values {
 		r.values[key] = backends.Option{Value: v, Source: dir}
 	}
+	for key, v := range o.Lists {
+		r.values[key] = backends.Option{List: v, Source: dir}
+	}
 	return r, nil
-}
-
-// isSecretKey reports whether the option called key may hold a secret, going
-// by its name.
-func isSecretKey(key string) bool {
-	key = strings.ToLower(key)
-	return slices.ContainsFunc([]string{
-		"secret", "token", "password", "passwd", "passphrase", "credential",
-		"access_key", "api_key", "account_key", "private_key", "shared_key", "signature",
-	}, func(part string) bool { return strings.Contains(key, part) })
-}
-
-// hasQuery reports whether v is a URL with a query, which may be a signature.
-func hasQuery(v string) bool {
-	_, rest, ok := strings.Cut(v, "://")
-	return ok && strings.Contains(rest, "?")
 }

@@ -25,6 +25,9 @@ func (f *routeFlags) register(cmd *cobra.Command) {
 		"/=memory:\tfiles in memory, gone at the end",
 		"/data=s3://\tan S3 bucket: /data=s3://BUCKET/PREFIX",
 		"/src=local:/\ta directory of this host: /src=local:/DIR",
+		"/db=sqlite:/\tfiles in an SQLite database: /db=sqlite:/FILE",
+		"/db=postgres://\tfiles in a PostgreSQL database: /db=postgres://HOST/DATABASE",
+		"/own=exec:/\ta program that serves files: /own=exec:/PROGRAM",
 	}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace)))
 }
 

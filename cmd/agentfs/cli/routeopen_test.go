@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/exec"
 	"github.com/agentfs/agentfs/backends/local"
 	"github.com/agentfs/agentfs/backends/memory"
 )
@@ -18,6 +19,7 @@ func testProgram() *program {
 	return &program{backends: map[string]backends.Opener{
 		"memory": memory.Open,
 		"local":  local.Open,
+		"exec":   exec.Open,
 		"lax": func(context.Context, *backends.Options) (backends.Store, error) {
 			return memory.New(memory.Config{Size: 1 << 20})
 		},
@@ -28,7 +30,7 @@ func testProgram() *program {
 func TestRouteOptions(t *testing.T) {
 	p := testProgram()
 	for _, c := range []struct{ name, text, want string }{
-		{"unknown backend", "routes:\n  /: {backend: ftp}\n", `F:2: unknown backend "ftp"; there are lax, local, memory`},
+		{"unknown backend", "routes:\n  /: {backend: ftp}\n", `F:2: unknown backend "ftp"; there are exec, lax, local, memory`},
 		{"durability", "routes:\n  /:\n    backend: memory\n    durability: never\n", `F:4: durability: "never" is not a durability; there are writeback and close`},
 		{"uploads", "routes:\n  /:\n    backend: memory\n    uploads: 0\n", `F:4: uploads: "0" is not a whole number from 1 to 1024`},
 		{"grace", "routes:\n  /:\n    backend: memory\n    grace: 100\n", `F:4: grace: "100" is not a length of time (write it as 5s, 100ms or 2m)`},
@@ -41,6 +43,10 @@ func TestRouteOptions(t *testing.T) {
 		{"refused twice", "routes:\n  /:\n    backend: memory\n    uid: -1\n", `F:4: uid: "-1" is not a whole number from 0 to 4294967294`},
 		{"no room", "routes:\n  /:\n    backend: memory\n    size: 0\n", `F:4: size: 0 leaves no room for anything; write a size such as 2GiB, or leave it out for half of the machine's memory`},
 		{"same store", "routes:\n  /t: {backend: local, path: .}\n  /u: {backend: local, path: .}\n", `F:3: routes /t (F:2) and /u name the same store, local:D; keep one of them`},
+		{"list", "routes:\n  /:\n    backend: memory\n    size: [1, 2]\n", `F:4: size: is one value, not a list`},
+		{"no command", "routes:\n  /x:\n    backend: exec\n", `F:2: command: is required: the program and its arguments, as in [python3, /srv/store.py]`},
+		{"no program", "routes:\n  /x:\n    backend: exec\n    command: [./none]\n", `F:4: command: there is no program D/none to run: no such file or directory`},
+		{"exec option", "routes:\n  /x:\n    backend: exec\n    command: ['true']\n    args: [x]\n", `F:5: args: unknown option; this route knows `},
 		{"lax opener", "routes:\n  /:\n    backend: lax\n    sizes: 1\n", `F:4: sizes: unknown option; this route knows `},
 	} {
 		t.Run(c.name, func(t *testing.T) {

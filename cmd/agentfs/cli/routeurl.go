@@ -29,31 +29,41 @@ func parseRouteFlag(arg string) (routeConfig, error) {
 //	memory:?size=2GiB
 //	s3://BUCKET/PREFIX?region=...&endpoint=http://...
 //	local:/DIR
+//	sqlite:/FILE
+//	postgres://USER@HOST:PORT/DATABASE?schema=...
+//	exec:/PROGRAM?arg=...&arg=...
 //
 // and for any other backend NAME://HOST/PATH or NAME:PATH, whose parts come to
 // its opener as the options "host" and "path". Options follow the question
 // mark, under the keys that the configuration file has. A relative directory
 // counts from dir.
 func parseRouteURL(path, raw, source, dir string) (routeConfig, error) {
-	if hasUserinfo(raw) {
-		return routeConfig{}, fmt.Errorf("%s: the URL contains credentials; %s", source, credentialsRemedy)
-	}
 	// Not url.Parse alone: it refuses directories with a "%" or spaces that
 	// stand as they are, and its errors repeat the URL.
 	scheme, rest, ok := strings.Cut(raw, ":")
+	backend := scheme
+	if name, ok := schemes[scheme]; ok {
+		backend = name
+	}
+	if (&routeConfig{backend: backend}).hasCredentials(raw) {
+		return routeConfig{}, fmt.Errorf("%s: the URL contains credentials; %s", source, credentialsRemedy(backend))
+	}
 	if !ok || !isScheme(scheme) {
 		return routeConfig{}, fmt.Errorf("%s: %s is not a URL: write memory:, s3://BUCKET/PREFIX or local:/DIR", source, redact(raw))
 	}
-	r := routeConfig{path: path, backend: scheme, source: source, values: map[string]backends.Option{}}
+	r := routeConfig{path: path, backend: backend, source: source, values: map[string]backends.Option{}}
 	rest, query, _ := strings.Cut(rest, "?")
 	if err := r.setQuery(query); err != nil {
 		return routeConfig{}, err
 	}
-	if err := r.setPlace(rest, dir); err != nil {
+	if err := r.setPlace(scheme, rest, dir); err != nil {
 		return routeConfig{}, err
 	}
 	return r, r.checkSecrets()
 }
+
+// schemes are those of backends that have another name.
+var schemes = map[string]string{"sqlite": "sql", "postgres": "sql", "postgresql": "sql"}
 
 func (r *routeConfig) set(key, value string) error {
 	if _, ok := r.values[key]; ok {
@@ -69,6 +79,10 @@ func (r *routeConfig) setQuery(query string) error {
 		return fmt.Errorf("%s: the part after the question mark is not KEY=VALUE&KEY=VALUE: %s", r.source, urlCause(err))
 	}
 	for _, key := range slices.Sorted(maps.Keys(values)) {
+		if r.backend == "exec" && key == "arg" {
+			r.values["command"] = backends.Option{List: values[key], Source: r.source}
+			continue
+		}
 		if len(values[key]) > 1 {
 			return fmt.Errorf("%s: %s is given twice", r.source, key)
 		}
@@ -89,7 +103,7 @@ func (r *routeConfig) setQuery(query string) error {
 }
 
 // setPlace reads what stands between the scheme and the question mark.
-func (r *routeConfig) setPlace(place, dir string) error {
+func (r *routeConfig) setPlace(scheme, place, dir string) error {
 	if strings.Contains(place, "#") {
 		return fmt.Errorf("%s: a # in a URL is written %%23", r.source)
 	}
@@ -115,15 +129,23 @@ func (r *routeConfig) setPlace(place, dir string) error {
 			return fmt.Errorf("%s: memory has no place: write memory: or memory:?size=2GiB", r.source)
 		}
 		return nil
-	case r.backend == "local":
+	case r.backend == "sql" && scheme != "sqlite":
+		if !hasHost {
+			return fmt.Errorf("%s: the URL names no server: write %s://HOST/DATABASE", r.source, scheme)
+		}
+		return r.set("dsn", scheme+":"+place)
+	case r.backend == "local", r.backend == "sql", r.backend == "exec":
 		if hasHost {
 			if host != "" {
-				return fmt.Errorf("%s: a host directory has no host: write local:/DIR", r.source)
+				return fmt.Errorf("%s: what is on this machine has no host: write %s:/PATH", r.source, scheme)
 			}
 			path = "/" + path
 		}
 		if path == "" {
-			return fmt.Errorf("%s: the URL names no directory: write local:/DIR", r.source)
+			return fmt.Errorf("%s: the URL names no %s: write %s:/PATH", r.source, pathNames[scheme], scheme)
+		}
+		if r.backend == "exec" {
+			return r.setCommand(path, dir)
 		}
 		if path, err = absolute(path, dir); err != nil {
 			return fmt.Errorf("%s: %w", r.source, err)
@@ -139,6 +161,19 @@ func (r *routeConfig) setPlace(place, dir string) error {
 		return nil
 	}
 	return r.set("path", path)
+}
+
+// pathNames say what the path is in a URL of these schemes.
+var pathNames = map[string]string{"local": "directory", "sqlite": "file", "exec": "program"}
+
+// setCommand makes the program and the arguments of the query one command.
+func (r *routeConfig) setCommand(path, dir string) error {
+	program, err := absoluteProgram(path, dir)
+	if err != nil {
+		return fmt.Errorf("%s: %w", r.source, err)
+	}
+	r.values["command"] = backends.Option{List: append([]string{program}, r.values["command"].List...), Source: r.source}
+	return nil
 }
 
 // isScheme reports whether s can be the name of a backend in a URL (RFC 3986,
@@ -162,20 +197,6 @@ func urlCause(err error) string {
 	return "it is malformed"
 }
 
-// redact returns s, which a user gave as a route, without any credentials.
-func redact(s string) string {
-	scheme, rest, ok := strings.Cut(s, "://")
-	if ok && hasUserinfo(s) {
-		_, rest, _ = strings.Cut(rest, "@")
-		s = scheme + "://(credentials removed)@" + rest
-	}
-	// Of a query only the keys are shown; it may hold anything here.
-	if place, _, ok := strings.Cut(s, "?"); ok {
-		return place + "?..."
-	}
-	return s
-}
-
 // String returns the route's store as a URL, for people: without options that
 // could be secret.
 func (r *routeConfig) String() string {
@@ -194,6 +215,18 @@ func (r *routeConfig) String() string {
 		return "memory:"
 	case "local":
 		return "local:" + v("path")
+	case "sql":
+		if dsn := v("dsn"); dsn != "" {
+			return withoutSecrets(dsn)
+		}
+		return "sqlite:" + v("path")
+	case "exec":
+		// Arguments may be secrets.
+		command := valuesOf(r.values["command"])
+		if len(command) > 1 {
+			return "exec:" + command[0] + " ..."
+		}
+		return "exec:" + strings.Join(command, "")
 	}
 	if h := v("host"); h != "" {
 		return r.backend + "://" + h + "/" + v("path")
