@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 )
 
 // Symlinker is implemented by file systems with symbolic links.
@@ -37,7 +38,36 @@ const (
 	XattrReplace XattrFlags = 2
 )
 
-// Xattrer is implemented by file systems with extended attributes.
+// VersionXattr is the extended attribute that has the version of a regular
+// file's content, the one that the store calls it by, for as long as that is the
+// content: a file that the store does not have yet has no such attribute. It is
+// there to be read, and not listed, so that no tool copies it along.
+const VersionXattr = reservedXattrs + "version"
+
+// reservedXattrs begins the names of extended attributes that agentfs keeps for
+// itself.
+const reservedXattrs = "user.agentfs."
+
+// CheckXattr returns [ErrNotPermitted] for an attribute that is not the users'
+// to set or to remove.
+func CheckXattr(name string) error {
+	if strings.HasPrefix(name, reservedXattrs) {
+		return ErrNotPermitted
+	}
+	return nil
+}
+
+// VersionXattrOf returns what [VersionXattr] is for a content of version v, ""
+// being no content that has one.
+func VersionXattrOf(v Version) ([]byte, error) {
+	if v == "" {
+		return nil, ErrNoXattr
+	}
+	return []byte(v), nil
+}
+
+// Xattrer is implemented by file systems with extended attributes. All of them
+// have [VersionXattr] and refuse what [CheckXattr] does.
 type Xattrer interface {
 	GetXattr(ctx context.Context, n Node, name string) ([]byte, error)
 	SetXattr(ctx context.Context, n Node, name string, value []byte, flags XattrFlags) error

@@ -9,10 +9,6 @@ import (
 	"github.com/agentfs/agentfs/backends/tree"
 )
 
-// versionXattr is the extended attribute that shows a file's version in the
-// store. It is there while nothing waits to be uploaded.
-const versionXattr = "user.agentfs.version"
-
 // attr returns n's attributes.
 func (c *FS) attr(n *tree.Node) backends.Attr {
 	a := c.tree.Attr(n)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"strings"
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/tree"
@@ -158,10 +157,6 @@ func (c *FS) Symlink(ctx context.Context, parent backends.Node, name, target str
 // maxTarget is PATH_MAX, which counts the zero byte.
 const maxTarget = 4096
 
-// reservedXattr begins the names of extended attributes that agentfs keeps for
-// itself.
-const reservedXattr = "user.agentfs."
-
 // maxXattrs is the most that the extended attributes of one file may take: what
 // a record's entry holds, in base64, beside the rest.
 const maxXattrs = 2 << 20
@@ -173,11 +168,8 @@ func (c *FS) GetXattr(_ context.Context, n backends.Node, name string) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	if name == versionXattr {
-		if v := c.version(t); v != "" {
-			return []byte(v), nil
-		}
-		return nil, backends.ErrNoXattr
+	if name == backends.VersionXattr {
+		return backends.VersionXattrOf(c.version(t))
 	}
 	return c.tree.GetXattr(t, name)
 }
@@ -188,23 +180,20 @@ func (c *FS) ListXattr(_ context.Context, n backends.Node) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := c.tree.ListXattr(t)
-	if t.Type() == 0 && c.version(t) != "" {
-		names = append(names, versionXattr)
-	}
-	return names, nil
+	return c.tree.ListXattr(t), nil
 }
 
 // SetXattr implements [backends.Xattrer].
 func (c *FS) SetXattr(_ context.Context, n backends.Node, name string, value []byte, flags backends.XattrFlags) error {
 	t, err := c.tree.Own(n)
-	switch {
-	case err != nil:
+	if err == nil && c.cfg.NoAttributes {
+		err = errors.ErrUnsupported
+	}
+	if err == nil {
+		err = backends.CheckXattr(name)
+	}
+	if err != nil {
 		return err
-	case c.cfg.NoAttributes:
-		return errors.ErrUnsupported
-	case strings.HasPrefix(name, reservedXattr):
-		return backends.ErrNotPermitted
 	}
 	c.ns.Lock()
 	defer c.ns.Unlock()
@@ -228,11 +217,11 @@ func (c *FS) SetXattr(_ context.Context, n backends.Node, name string, value []b
 // RemoveXattr implements [backends.Xattrer].
 func (c *FS) RemoveXattr(_ context.Context, n backends.Node, name string) error {
 	t, err := c.tree.Own(n)
-	switch {
-	case err != nil:
+	if err == nil {
+		err = backends.CheckXattr(name)
+	}
+	if err != nil {
 		return err
-	case strings.HasPrefix(name, reservedXattr):
-		return backends.ErrNotPermitted
 	}
 	c.ns.Lock()
 	defer c.ns.Unlock()

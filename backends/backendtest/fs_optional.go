@@ -68,6 +68,40 @@ var fsXattrUnits = []unit[*fsEnv]{
 			e.Errorf("GetXattr after a rename = %q, %v", got, err)
 		}
 	}},
+	{"Xattr/Version", func(e *fsEnv) {
+		version := func(n backends.Node) string {
+			v, err := backends.GetXattrAt(e.ctx, e.fs, n, backends.VersionXattr)
+			if err != nil || len(v) == 0 {
+				e.Errorf("the version of a file is %q, %v", v, err)
+			}
+			return string(v)
+		}
+		n := e.create(e.root, "f", "one")
+		e.ok(backends.SyncDirAt(e.ctx, e.fs, e.root), "SyncDir")
+		first := version(n)
+		if again := version(e.lookup(e.root, "f")); again != first {
+			e.Errorf("the version of an unchanged file was %q and is %q", first, again)
+		}
+		f := e.openFile(n, os.O_WRONLY)
+		e.write(f, "two", 0)
+		e.close(f)
+		e.ok(backends.SyncDirAt(e.ctx, e.fs, e.root), "SyncDir")
+		if second := version(n); second == first {
+			e.Errorf("another content has the same version %q", second)
+		}
+		listed, err := backends.ListXattrAt(e.ctx, e.fs, n)
+		if e.ok(err, "ListXattr"); slices.Contains(listed, backends.VersionXattr) {
+			e.Errorf("ListXattr = %q, and the version is not to be listed", listed)
+		}
+		for what, err := range map[string]error{
+			"SetXattr":    backends.SetXattrAt(e.ctx, e.fs, n, backends.VersionXattr, []byte("1"), 0),
+			"RemoveXattr": backends.RemoveXattrAt(e.ctx, e.fs, n, backends.VersionXattr),
+		} {
+			e.wantErr(err, backends.ErrNotPermitted, "%s of the version", what)
+		}
+		_, err = backends.GetXattrAt(e.ctx, e.fs, e.mkdir(e.root, "d"), backends.VersionXattr)
+		e.wantErr(err, backends.ErrNoXattr, "GetXattr of a directory's version")
+	}},
 	{"Xattr/Ctime", func(e *fsEnv) {
 		n := e.create(e.root, "f", "x")
 		e.wantTimes("SetXattr", n, false, true, func() {

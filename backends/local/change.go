@@ -95,7 +95,7 @@ func (s *Store) Mkdir(ctx context.Context, name string, attr backends.AttrChange
 		defer func() { _ = unix.Close(made) }()
 		return setAttr(made, attr)
 	})
-	return wrap("mkdir", name, err)
+	return Wrap("mkdir", name, err)
 }
 
 // inDir calls f with a descriptor of dir.
@@ -118,7 +118,7 @@ func (s *Store) Remove(ctx context.Context, name string, cond backends.If) error
 	}
 	dir, base := split(name)
 	defer s.lockName(name)()
-	return wrap("remove", name, s.inDir(dir, false, func(fd int) error {
+	return Wrap("remove", name, s.inDir(dir, false, func(fd int) error {
 		st, err := met(fd, base, backends.If{Match: cond.Match})
 		switch {
 		case err != nil:
@@ -163,7 +163,7 @@ func (s *Store) Rename(ctx context.Context, from string, src backends.If, to str
 			return renameAt(fromFD, fromBase, toFD, toBase, cond.Absent)
 		})
 	})
-	return wrap("rename", from, err)
+	return Wrap("rename", from, err)
 }
 
 // renameAt renames; with absent, onto nothing.
@@ -190,10 +190,10 @@ func (s *Store) SetAttr(ctx context.Context, name string, c backends.AttrChange)
 	defer s.lockName(name)()
 	fd, err := openBeneath(s.rootFD(), name, unix.O_PATH, 0)
 	if err != nil {
-		return wrap("setattr", name, err)
+		return Wrap("setattr", name, err)
 	}
 	defer func() { _ = unix.Close(fd) }()
-	return wrap("setattr", name, setAttr(fd, c))
+	return Wrap("setattr", name, setAttr(fd, c))
 }
 
 // Symlink makes a symbolic link with any target; it is never followed here.
@@ -205,7 +205,7 @@ func (s *Store) Symlink(ctx context.Context, target, name string) error {
 		return &fs.PathError{Op: "symlink", Path: name, Err: fs.ErrExist}
 	}
 	dir, base := split(name)
-	return wrap("symlink", name, s.inDir(dir, true, func(fd int) error { return unix.Symlinkat(target, fd, base) }))
+	return Wrap("symlink", name, s.inDir(dir, true, func(fd int) error { return unix.Symlinkat(target, fd, base) }))
 }
 
 // Readlink returns a symbolic link's target.
@@ -218,7 +218,7 @@ func (s *Store) Readlink(ctx context.Context, name string) (target string, err e
 		target, err = readlinkAt(fd, base)
 		return err
 	})
-	return target, wrap("readlink", name, err)
+	return target, Wrap("readlink", name, err)
 }
 
 // readlinkAt returns the target of the link base in dir, or with an empty base
@@ -235,5 +235,5 @@ func readlinkAt(dir int, base string) (string, error) {
 // Usage returns the capacity of the file system that holds the directory.
 func (s *Store) Usage(context.Context) (backends.Usage, error) {
 	u, err := usageOf(s.rootFD())
-	return u, wrap("statfs", ".", err)
+	return u, Wrap("statfs", ".", err)
 }

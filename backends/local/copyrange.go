@@ -25,5 +25,5 @@ func (f *FileSystem) CopyRange(_ context.Context, src backends.File, srcOff int6
 	if err == unix.EXDEV { // another mount below the directory
 		return 0, errors.ErrUnsupported
 	}
-	return int64(copied), wrap("copy_file_range", "", err)
+	return int64(copied), Wrap("copy_file_range", "", err)
 }

@@ -98,11 +98,11 @@ func (s *Store) lstat(op, name string) (unix.Stat_t, error) {
 	dir, base := split(name)
 	fd, err := openBeneath(s.rootFD(), dir, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return unix.Stat_t{}, wrap(op, name, err)
+		return unix.Stat_t{}, Wrap(op, name, err)
 	}
 	defer func() { _ = unix.Close(fd) }()
 	st, err := lstatAt(fd, base)
-	return st, wrap(op, name, err)
+	return st, Wrap(op, name, err)
 }
 
 // join returns the name of base in dir.

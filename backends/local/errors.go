@@ -36,9 +36,9 @@ var contractErrors = map[unix.Errno]error{
 	unix.ELOOP: backends.ErrNotDir,
 }
 
-// wrap returns err as a [fs.PathError] of op and name around an error of the
+// Wrap returns err, of a system call on a host's file, as a [fs.PathError] of op and name around an error of the
 // contract. A call on an open file or a node has no name to tell.
-func wrap(op, name string, err error) error {
+func Wrap(op, name string, err error) error {
 	if err == nil {
 		return nil
 	}

@@ -107,13 +107,13 @@ func (f *file) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
 	if err == io.EOF {
 		err = nil
 	}
-	return n, wrap("read", "", err)
+	return n, Wrap("read", "", err)
 }
 
 // WriteAt writes at off.
 func (f *file) WriteAt(_ context.Context, p []byte, off int64) (int, error) {
 	n, err := f.f.WriteAt(p, off)
-	return n, wrap("write", "", err)
+	return n, Wrap("write", "", err)
 }
 
 // Flush closes a duplicate of the descriptor, because there are hosts (NFS,
@@ -124,16 +124,16 @@ func (f *file) Flush(context.Context) error {
 		return nil // the last close will be one, too
 	}
 	if err != nil {
-		return wrap("flush", "", err)
+		return Wrap("flush", "", err)
 	}
-	return wrap("flush", "", unix.Close(fd))
+	return Wrap("flush", "", unix.Close(fd))
 }
 
 // Sync is the host's fsync(2).
-func (f *file) Sync(context.Context) error { return wrap("fsync", "", f.f.Sync()) }
+func (f *file) Sync(context.Context) error { return Wrap("fsync", "", f.f.Sync()) }
 
 // Close closes the host's file.
-func (f *file) Close(context.Context) error { return wrap("close", "", f.f.Close()) }
+func (f *file) Close(context.Context) error { return Wrap("close", "", f.f.Close()) }
 
 // Descriptor returns the host's descriptor; it may always be used.
 func (f *file) Descriptor() (int, bool) { return f.fd, true }
@@ -143,7 +143,7 @@ func (f *file) KeepPages() bool { return f.keep }
 
 // Allocate is the host's fallocate(2).
 func (f *file) Allocate(_ context.Context, off, length int64, mode uint32) error {
-	return wrap("fallocate", "", retry(func() error { return unix.Fallocate(f.fd, mode, off, length) }))
+	return Wrap("fallocate", "", retry(func() error { return unix.Fallocate(f.fd, mode, off, length) }))
 }
 
 // SeekData returns the first offset from off on that has data.
@@ -159,11 +159,11 @@ func (f *file) SeekHole(_ context.Context, off int64) (int64, error) {
 // seek moves the descriptor's own position, which nobody else uses.
 func (f *file) seek(off int64, whence int) (int64, error) {
 	if off < 0 {
-		return 0, wrap("lseek", "", backends.ErrNoData)
+		return 0, Wrap("lseek", "", backends.ErrNoData)
 	}
 	at, err := unix.Seek(f.fd, off, whence)
 	if errors.Is(err, unix.EINVAL) {
 		err = errors.ErrUnsupported // a host file system without holes
 	}
-	return at, wrap("lseek", "", err)
+	return at, Wrap("lseek", "", err)
 }

@@ -78,7 +78,7 @@ func checkNew(name string) error {
 func (f *FileSystem) Lookup(_ context.Context, parent backends.Node, name string) (backends.Node, backends.Attr, error) {
 	n, a, err := f.lookup(parent, name)
 	if err != nil {
-		return nil, backends.Attr{}, wrap("lookup", name, err)
+		return nil, backends.Attr{}, Wrap("lookup", name, err)
 	}
 	return n, a, nil
 }
@@ -146,14 +146,14 @@ func (n *node) attrOf(st *unix.Stat_t) backends.Attr {
 func (f *FileSystem) withNode(op string, n backends.Node, do func(own *node, fd int) error) error {
 	own, err := f.asNode(n)
 	if err != nil {
-		return wrap(op, "", err)
+		return Wrap(op, "", err)
 	}
 	fd, done, err := own.use()
 	if err != nil {
-		return wrap(op, "", err)
+		return Wrap(op, "", err)
 	}
 	defer done()
-	return wrap(op, "", do(own, fd))
+	return Wrap(op, "", do(own, fd))
 }
 
 // Attr returns n's attributes.

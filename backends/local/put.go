@@ -63,12 +63,12 @@ func (s *Store) replace(ctx context.Context, op, name string, opts backends.PutO
 		err = backends.ErrChanged // nothing has the version that is asked for
 	}
 	if err != nil {
-		return backends.Entry{}, wrap(op, name, err)
+		return backends.Entry{}, Wrap(op, name, err)
 	}
 	defer func() { _ = unix.Close(dirFD) }()
 	st, err := s.replaceIn(dirFD, name, base, opts, fill)
 	if err != nil {
-		return backends.Entry{}, wrap(op, name, err)
+		return backends.Entry{}, Wrap(op, name, err)
 	}
 	return entryOf(name, &st), nil
 }

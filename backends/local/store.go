@@ -31,7 +31,7 @@ func (s *Store) Stat(ctx context.Context, name string) (backends.Entry, error) {
 func (s *Store) List(ctx context.Context, dir, after string) iter.Seq2[backends.Entry, error] {
 	return func(yield func(backends.Entry, error) bool) {
 		if err := s.list(ctx, dir, after, yield); err != nil {
-			yield(backends.Entry{}, wrap("list", dir, err))
+			yield(backends.Entry{}, Wrap("list", dir, err))
 		}
 	}
 }
@@ -105,7 +105,7 @@ func (s *Store) openFile(ctx context.Context, op, name string, cond backends.If)
 		if lst, lerr := s.lstat(op, name); lerr == nil && !isDir(&lst) && !isRegular(&lst) {
 			err = unix.EINVAL
 		}
-		return nil, st, wrap(op, name, err)
+		return nil, st, Wrap(op, name, err)
 	}
 	f := os.NewFile(uintptr(fd), name)
 	if err = unix.Fstat(fd, &st); err == nil {
@@ -119,7 +119,7 @@ func (s *Store) openFile(ctx context.Context, op, name string, cond backends.If)
 		}
 	}
 	if err != nil {
-		return nil, st, errors.Join(wrap(op, name, err), f.Close())
+		return nil, st, errors.Join(Wrap(op, name, err), f.Close())
 	}
 	return f, st, nil
 }
@@ -141,11 +141,11 @@ func (r *reader) Read(p []byte) (int, error) {
 	}
 	n, err := r.section.Read(p)
 	if err != nil && err != io.EOF {
-		return n, wrap("read", r.name, err)
+		return n, Wrap("read", r.name, err)
 	}
 	var st unix.Stat_t
 	if serr := unix.Fstat(int(r.f.Fd()), &st); serr != nil {
-		return 0, wrap("read", r.name, serr)
+		return 0, Wrap("read", r.name, serr)
 	}
 	if st.Size != r.bound.Size || st.Mtim != r.bound.Mtim {
 		return 0, &fs.PathError{Op: "read", Path: r.name, Err: backends.ErrChanged}

@@ -16,18 +16,18 @@ import (
 // be changed, and wraps its error.
 func (f *FileSystem) inParent(op string, parent backends.Node, name string, do func(dir int) error) error {
 	if err := checkNew(name); err != nil {
-		return wrap(op, name, err)
+		return Wrap(op, name, err)
 	}
 	own, err := f.asNode(parent)
 	if err != nil {
-		return wrap(op, name, err)
+		return Wrap(op, name, err)
 	}
 	dir, done, err := own.use()
 	if err != nil {
-		return wrap(op, name, err)
+		return Wrap(op, name, err)
 	}
 	defer done()
-	return wrap(op, name, do(dir))
+	return Wrap(op, name, do(dir))
 }
 
 // Create makes a regular file and opens it.

@@ -17,15 +17,34 @@ import (
 // GetXattr returns an extended attribute.
 func (f *FileSystem) GetXattr(_ context.Context, n backends.Node, name string) (value []byte, err error) {
 	err = f.withNode("getxattr", n, func(_ *node, fd int) error {
+		if name == backends.VersionXattr {
+			value, err = versionXattr(fd)
+			return err
+		}
 		value, err = sized(func(buf []byte) (int, error) { return unix.Getxattr(procPath(fd), name, buf) })
 		return err
 	})
 	return value, err
 }
 
+// versionXattr returns [backends.VersionXattr] of what fd is.
+func versionXattr(fd int) ([]byte, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	if !isRegular(&st) {
+		return backends.VersionXattrOf("")
+	}
+	return backends.VersionXattrOf(versionOf(&st))
+}
+
 // SetXattr sets an extended attribute.
 func (f *FileSystem) SetXattr(_ context.Context, n backends.Node, name string, value []byte, flags backends.XattrFlags) error {
 	return f.withNode("setxattr", n, func(_ *node, fd int) error {
+		if err := backends.CheckXattr(name); err != nil {
+			return err
+		}
 		return unix.Setxattr(procPath(fd), name, value, int(flags))
 	})
 }
@@ -46,6 +65,9 @@ func (f *FileSystem) ListXattr(_ context.Context, n backends.Node) (names []stri
 // RemoveXattr removes an extended attribute.
 func (f *FileSystem) RemoveXattr(_ context.Context, n backends.Node, name string) error {
 	return f.withNode("removexattr", n, func(_ *node, fd int) error {
+		if err := backends.CheckXattr(name); err != nil {
+			return err
+		}
 		return unix.Removexattr(procPath(fd), name)
 	})
 }

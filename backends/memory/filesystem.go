@@ -310,12 +310,21 @@ func (m *fileSystem) GetXattr(_ context.Context, n backends.Node, name string) (
 	if err != nil {
 		return nil, err
 	}
+	if name == backends.VersionXattr {
+		if f, ok := t.Data.(*file); ok {
+			return backends.VersionXattrOf(f.version(t))
+		}
+		return backends.VersionXattrOf("")
+	}
 	return m.tree.GetXattr(t, name)
 }
 
 // SetXattr implements [backends.Xattrer].
 func (m *fileSystem) SetXattr(_ context.Context, n backends.Node, name string, value []byte, flags backends.XattrFlags) error {
 	t, err := m.tree.Own(n)
+	if err == nil {
+		err = backends.CheckXattr(name)
+	}
 	if err != nil {
 		return err
 	}
@@ -346,6 +355,9 @@ func (m *fileSystem) ListXattr(_ context.Context, n backends.Node) ([]string, er
 // RemoveXattr implements [backends.Xattrer].
 func (m *fileSystem) RemoveXattr(_ context.Context, n backends.Node, name string) error {
 	t, err := m.tree.Own(n)
+	if err == nil {
+		err = backends.CheckXattr(name)
+	}
 	if err != nil {
 		return err
 	}
