@@ -16,6 +16,7 @@ import (
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/cache"
+	"github.com/agentfs/agentfs/cmd/agentfs/protocol"
 )
 
 // checkTimeout bounds what check waits for one store: longer than any slow
@@ -154,7 +155,7 @@ func (p *program) routeFindings(ctx context.Context, rc routeConfig, seen map[st
 	n := 0
 	for _, err := range r.store.List(ctx, ".", "") {
 		if err != nil {
-			return []finding{{levelFail, name + ": " + describe(pathless(err)), storeRemedy(err)}}
+			return []finding{{levelFail, name + ": " + protocol.Describe(pathless(err)), storeRemedy(err)}}
 		}
 		if n++; n >= checkEntries {
 			break
@@ -174,7 +175,7 @@ func (p *program) routeFindings(ctx context.Context, rc routeConfig, seen map[st
 	}
 	features, err := backends.FeaturesOf(ctx, r.store)
 	if err != nil {
-		return append(all, finding{levelFail, rc.path + ": what the server honours can't be found out: " + describe(pathless(err)), storeRemedy(err)})
+		return append(all, finding{levelFail, rc.path + ": what the server honours can't be found out: " + protocol.Describe(pathless(err)), storeRemedy(err)})
 	}
 	for _, ft := range features {
 		f := finding{text: rc.path + ": " + ft.Name}
@@ -205,10 +206,10 @@ func uploadFindings(ctx context.Context, r openRoute) []finding {
 	for u, err := range backends.Uploads(ctx, r.store) {
 		switch {
 		case errors.Is(err, fs.ErrPermission):
-			return []finding{{levelWarn, r.path + ": unfinished uploads can't be listed: " + describe(pathless(err)),
+			return []finding{{levelWarn, r.path + ": unfinished uploads can't be listed: " + protocol.Describe(pathless(err)),
 				"nothing needs it but this check: allow s3:ListBucketMultipartUploads to see them"}}
 		case err != nil:
-			return []finding{{levelWarn, r.path + ": unfinished uploads can't be listed: " + describe(pathless(err)), storeRemedy(err)}}
+			return []finding{{levelWarn, r.path + ": unfinished uploads can't be listed: " + protocol.Describe(pathless(err)), storeRemedy(err)}}
 		}
 		if n++; oldest.Started.IsZero() || u.Started.Before(oldest.Started) {
 			oldest = u

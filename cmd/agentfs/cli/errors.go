@@ -1,15 +1,10 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/cmd/agentfs/protocol"
 )
 
@@ -56,7 +51,6 @@ func exitStatus(err error) int {
 		silent    silentError
 		pattern   *protocol.PatternError
 		grep      grepError
-		ambiguous *protocol.AmbiguousError
 	)
 	switch {
 	case err == nil:
@@ -67,27 +61,12 @@ func exitStatus(err error) int {
 		return exitNotStored
 	case errors.As(err, &usage), errors.As(err, &pattern), errors.As(err, &grep):
 		return exitUsage
-	case errors.Is(err, backends.ErrChanged), errors.Is(err, protocol.ErrNoMatch), errors.As(err, &ambiguous),
-		errors.Is(err, fs.ErrExist) && !errors.Is(err, backends.ErrNotEmpty):
+	}
+	switch protocol.KindOf(err) {
+	case protocol.KindChanged, protocol.KindExist, protocol.KindNoMatch, protocol.KindAmbiguous:
 		return exitCondition
 	}
 	return exitFailed
-}
-
-// remedies says what to do about an error; the first that matches counts, so
-// the most specific stand first.
-var remedies = []struct {
-	is  error
-	say string
-}{
-	{backends.ErrChanged, "read it again and repeat the change on what is there now"},
-	{backends.ErrNotEmpty, "agentfs rm -r removes what is in it too"},
-	{backends.ErrReadOnly, "the route is mounted or configured with read_only"},
-	{backends.ErrNoSpace, "remove something, or give the route or the cache more room"},
-	{backends.ErrBusy, "a route or a store begins there; change the configuration to remove it"},
-	{backends.ErrIllegalName, "rename it"},
-	{unix.ENOTCONN, "the process of the mount there is dead; agentfs unmount clears it"},
-	{context.DeadlineExceeded, "the store did not answer in time; is the endpoint up and the network there?"},
 }
 
 // pathless returns what err says of its path, without operation and path: for
@@ -98,23 +77,4 @@ func pathless(err error) error {
 		return pe.Err
 	}
 	return err
-}
-
-// describe returns err for people, with what to do if that is known.
-func describe(err error) string {
-	msg := err.Error()
-	if errors.Is(err, context.Canceled) {
-		return "interrupted"
-	}
-	var pe *fs.PathError
-	if errors.As(err, &pe) && pe.Path != "" && !strings.HasPrefix(pe.Path, "/") {
-		// A store's name: say the path that the user gave.
-		msg = strings.Replace(msg, pe.Error(), fmt.Sprintf("%s: %v", protocol.Path(pe.Path, false), pe.Err), 1)
-	}
-	for _, r := range remedies {
-		if errors.Is(err, r.is) && !strings.Contains(msg, r.say) {
-			return msg + " (" + r.say + ")"
-		}
-	}
-	return msg
 }

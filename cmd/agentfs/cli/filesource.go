@@ -27,9 +27,14 @@ type source struct {
 }
 
 func (s *source) register(cmd *cobra.Command) {
+	s.registerTree(cmd)
+	cmd.Flags().BoolVar(&s.json, "json", false, "print one JSON object per line")
+}
+
+// registerTree registers the flags that say which tree it is.
+func (s *source) registerTree(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&s.mount, "mount", "", "work on the tree mounted at this directory (default: $"+mountEnv+")")
 	s.stores.register(cmd)
-	cmd.Flags().BoolVar(&s.json, "json", false, "print one JSON object per line")
 	must(cmd.MarkFlagDirname("mount"))
 	cmd.MarkFlagsMutuallyExclusive("mount", "config")
 	cmd.MarkFlagsMutuallyExclusive("mount", "route")
@@ -43,14 +48,8 @@ on the stores themselves (--config or --route). Paths are those of the tree:
 
 // opened is what a file command works on.
 type opened struct {
-	// store is not embedded: an interface in between hides what more the store
-	// can do, such as to walk a tree in few requests.
-	store backends.Store
+	*protocol.Tree
 	close func()
-	// mounted is store if that is a mounted tree.
-	mounted *mountStore
-	// routes are the paths below which other routes may begin, as names.
-	routes []string
 }
 
 func (p *program) openSource(ctx context.Context, s *source) (*opened, error) {
@@ -84,38 +83,25 @@ func openMounted(dir string) (*opened, error) {
 		}
 		return nil, fmt.Errorf("--mount %s: %w", dir, pathless(err))
 	}
-	o := &opened{store: st, mounted: st, close: func() { _ = st.Close() }}
+	o := newOpened(st, func() { _ = st.Close() })
 	// A directory that is no agentfs will do too; it has no routes.
 	if status, err := readStatus(dir); err == nil {
 		for _, r := range status.Routes {
-			o.routes = append(o.routes, strings.TrimPrefix(r.Path, "/"))
+			o.fix(r.Path)
 		}
 	}
 	return o, nil
 }
 
-// waitForStore makes changes wait until the stores have them, also on a mount,
-// where closing a file may be enough for others. Stores without a mount know no
-// other way.
-func (o *opened) waitForStore() {
-	if o.mounted != nil {
-		o.mounted.sync = true
-	}
+func newOpened(s backends.Store, close func()) *opened {
+	return &opened{Tree: &protocol.Tree{Store: s}, close: close}
 }
 
-// guard refuses to remove a directory in which a route begins, before
-// anything in it is gone.
-func (o *opened) guard(path string) error {
-	name, err := protocol.Name(path)
-	if err != nil {
-		return err
+// fix makes the root of a route stay where it is.
+func (o *opened) fix(route string) {
+	if route != "/" {
+		o.Fixed = append(o.Fixed, strings.TrimPrefix(route, "/"))
 	}
-	for _, r := range o.routes {
-		if r != "" && (r == name || strings.HasPrefix(r, name+"/")) {
-			return fmt.Errorf("%s: the route /%s begins there: %w", protocol.Path(name, true), r, backends.ErrBusy)
-		}
-	}
-	return nil
 }
 
 // line prints v as a line of JSON.

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/cmd/agentfs/protocol"
 )
 
 // program is one run of the command line: what its commands share.
@@ -103,7 +104,8 @@ Exit status:
 		}
 	}
 	add("mount", p.mountCommand(), p.unmountCommand(), p.demoCommand(), p.statusCommand(), p.syncCommand(), p.checkCommand(), p.recoverCommand())
-	add("files", p.lsCommand(), p.readCommand(), p.writeCommand(), p.editCommand(), p.globCommand(), p.grepCommand(), p.rmCommand())
+	add("files", p.lsCommand(), p.readCommand(), p.writeCommand(), p.editCommand(), p.globCommand(), p.grepCommand(),
+		p.statCommand(), p.mkdirCommand(), p.mvCommand(), p.rmCommand(), p.mcpCommand())
 	root.AddCommand(p.versionCommand())
 	return root
 }
@@ -144,7 +146,7 @@ func (p *program) exit(err error) int {
 	}
 	var quiet silentError
 	if !errors.As(err, &quiet) {
-		for line := range strings.Lines(describe(err)) {
+		for line := range strings.Lines(protocol.Describe(err)) {
 			if line = strings.TrimSpace(line); line != "" {
 				fmt.Fprintf(p.err, "agentfs: %s\n", line)
 			}

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"log/slog"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -56,17 +55,18 @@ func (p *program) openStores(ctx context.Context, f *routeFlags, log *slog.Logge
 	if err != nil {
 		return nil, err
 	}
-	o := &opened{close: func() { closeAll(open, log) }}
 	var routes []router.Route
 	for _, r := range open {
 		routes = append(routes, router.Route{Path: r.path, Store: r.store, Source: r.source})
-		o.routes = append(o.routes, strings.TrimPrefix(r.path, "/"))
 	}
 	all, err := compose(routes)
 	if err != nil {
-		o.close()
+		closeAll(open, log)
 		return nil, err
 	}
-	o.store = all.store
+	o := newOpened(all.store, func() { closeAll(open, log) })
+	for _, r := range open {
+		o.fix(r.path)
+	}
 	return o, nil
 }

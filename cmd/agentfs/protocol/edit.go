@@ -8,7 +8,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"strings"
+
+	"github.com/aymanbagabas/go-udiff"
+	"github.com/dustin/go-humanize"
 
 	"github.com/agentfs/agentfs/backends"
 )
@@ -16,90 +20,99 @@ import (
 // EditOptions modify an Edit.
 type EditOptions struct {
 	All    bool // replace every occurrence instead of asking for exactly one
-	DryRun bool // look, and change nothing
+	DryRun bool // change nothing, and return the difference that it would make
+	// IfVersion edits only if the file still holds this version.
+	IfVersion backends.Version
 }
 
-// maxEditLines is how many line numbers an EditResult or an AmbiguousError
-// carries at most: enough to choose more context by, and bounded.
+// maxEditLines is how many lines an EditResult or an AmbiguousError carries at
+// most: enough to choose more context by, and bounded.
 const maxEditLines = 20
 
 // EditResult says what an Edit replaced.
 type EditResult struct {
 	Item
-	Replaced int64 `json:"replaced"`
+	Replaced int64 `json:"replaced" jsonschema:"how many occurrences"`
 	// Lines are the lines, counted from 1, where the replaced texts began:
 	// the first 20.
-	Lines []int64 `json:"lines"`
+	Lines []int64 `json:"lines" jsonschema:"the lines, from 1, where the replaced texts began; the first 20"`
+	// Diff is what a dry run would change, as a unified diff.
+	Diff string `json:"diff,omitempty" jsonschema:"what would change, as a unified diff"`
 }
 
 // ErrNoMatch means that the text to replace is not in the file.
 var ErrNoMatch = errors.New("the text to replace is not in the file")
 
+var errAmbiguous = errors.New("the text to replace is there more than once")
+
+// EditLine is a line of a file.
+type EditLine struct {
+	Number int64  `json:"line"`
+	Text   string `json:"text"` // at most 160 bytes of it
+}
+
 // AmbiguousError means that the text to replace is in the file more than once.
 type AmbiguousError struct {
 	Count int64
-	Lines []int64 // where they begin, counted from 1: the first 20
+	Lines []EditLine // where they begin, counted from 1: the first 20
 }
 
+// Error implements error.
 func (e *AmbiguousError) Error() string {
-	lines := make([]string, len(e.Lines))
-	for i, l := range e.Lines {
-		lines[i] = fmt.Sprint(l)
+	var b strings.Builder
+	fmt.Fprintf(&b, "the text to replace is there %d times:", e.Count)
+	for _, l := range e.Lines {
+		fmt.Fprintf(&b, " line %d: %q;", l.Number, l.Text)
 	}
-	more := ""
-	if int64(len(lines)) < e.Count {
-		more = ", ..."
+	if int64(len(e.Lines)) < e.Count {
+		b.WriteString(" and more;")
 	}
-	return fmt.Sprintf("the text to replace is there %d times (lines %s%s): give more of the text around it, or replace all",
-		e.Count, strings.Join(lines, ", "), more)
+	return strings.TrimSuffix(b.String(), ";")
 }
+
+// Is makes all of them one kind.
+func (e *AmbiguousError) Is(target error) bool { return target == errAmbiguous }
 
 // Edit replaces the text old by new in the file p. old must be there exactly
 // once, byte for byte, unless o.All. The file is written only if it still
-// holds the version that was read, else the error is [backends.ErrChanged].
-// Files of any size need the same memory.
-func Edit(ctx context.Context, s backends.Store, p, old, new string, o EditOptions) (EditResult, error) {
-	name, err := Name(p)
+// holds the version that was read, else the error is [backends.ErrChanged]; it
+// keeps its mode.
+//
+// In a file whose first line ends in "\r\n", each "\n" of old and new that has
+// no "\r" stands for "\r\n", so that an edit does not mix line ends; a text that
+// is only there as it was given is still found.
+//
+// Files of any size need the same memory, but for the difference of a dry run.
+func (t *Tree) Edit(ctx context.Context, p, old, new string, o EditOptions) (EditResult, error) {
+	name, err := fileName("edit", p)
 	if err != nil {
 		return EditResult{}, err
-	}
-	fail := func(err error) (EditResult, error) {
-		return EditResult{}, &fs.PathError{Op: "edit", Path: name, Err: err}
 	}
 	switch {
 	case old == "":
-		return fail(fmt.Errorf("%w: the text to replace is empty", fs.ErrInvalid))
+		err = invalid("the text to replace is empty; write the whole file to fill an empty one")
 	case old == new:
-		return fail(fmt.Errorf("%w: the old text and the new are the same", fs.ErrInvalid))
+		err = invalid("the old text and the new are the same")
 	}
-	r, e, err := open(ctx, s, "edit", name)
 	if err != nil {
-		return EditResult{}, err
+		return EditResult{}, &fs.PathError{Op: "edit", Path: name, Err: err}
 	}
-	defer r.Close()
 	tmp, err := scratch()
 	if err != nil {
 		return EditResult{}, err
 	}
 	defer tmp.Close()
-	out := bufio.NewWriterSize(tmp, 256<<10)
-	res := EditResult{Item: itemOf(e)}
-	size, err := replace(out, r, []byte(old), []byte(new), &res)
-	if err == nil {
-		err = out.Flush()
+	e, done, err := t.replaceIn(ctx, name, old, new, o, tmp)
+	if err != nil {
+		return EditResult{}, err
 	}
-	switch {
-	case err != nil:
-		return EditResult{}, backends.WrapPath("edit", name, err)
-	case res.Replaced == 0:
-		return fail(ErrNoMatch)
-	case res.Replaced > 1 && !o.All:
-		return fail(&AmbiguousError{Count: res.Replaced, Lines: res.Lines})
-	case o.DryRun:
-		return res, nil
+	res := EditResult{Item: itemOf(e), Replaced: done.count, Lines: done.lines}
+	if o.DryRun {
+		res.Diff, err = t.diff(ctx, e, io.NewSectionReader(tmp, 0, done.size))
+		return res, err
 	}
-	put, err := s.Put(ctx, name, io.NewSectionReader(tmp, 0, size), backends.PutOptions{
-		If: backends.If{Match: e.Version},
+	put, err := t.Store.Put(ctx, name, io.NewSectionReader(tmp, 0, done.size), backends.PutOptions{
+		If: backends.If{Match: e.Version}, Attr: keep(e),
 	})
 	if err != nil {
 		return EditResult{}, err
@@ -108,58 +121,120 @@ func Edit(ctx context.Context, s backends.Store, p, old, new string, o EditOptio
 	return res, nil
 }
 
-// replace copies r to w with every old replaced, counts into res, and returns
-// the number of bytes written.
-func replace(w io.Writer, r io.Reader, old, new []byte, res *EditResult) (size int64, err error) {
-	line := int64(1)
-	put := func(b []byte) error {
-		n, err := w.Write(b)
-		size += int64(n)
-		return err
+// keep returns the attributes of e that its new content is to have.
+func keep(e backends.Entry) backends.AttrChange {
+	if perm := e.Mode.Perm(); perm != 0 {
+		return backends.AttrChange{Set: backends.SetMode, Mode: perm}
 	}
-	buf := make([]byte, 0, max(256<<10, 4*len(old)))
-	for eof := false; !eof; {
-		n, err := io.ReadFull(r, buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		switch {
-		case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF):
-			eof = true
-		case err != nil:
-			return size, err
-		}
-		rest := buf
-		for {
-			i := bytes.Index(rest, old)
-			if i < 0 {
-				break
-			}
-			line += int64(bytes.Count(rest[:i], newline))
-			res.Replaced++
-			if len(res.Lines) < maxEditLines {
-				res.Lines = append(res.Lines, line)
-			}
-			line += int64(bytes.Count(old, newline))
-			if err := put(rest[:i]); err != nil {
-				return size, err
-			}
-			if err := put(new); err != nil {
-				return size, err
-			}
-			rest = rest[i+len(old):]
-		}
-		// What could be the beginning of an occurrence waits for the rest.
-		keep := min(len(rest), len(old)-1)
-		if eof {
-			keep = 0
-		}
-		done := rest[:len(rest)-keep]
-		line += int64(bytes.Count(done, newline))
-		if err := put(done); err != nil {
-			return size, err
-		}
-		buf = buf[:copy(buf, rest[len(rest)-keep:])]
-	}
-	return size, nil
+	return backends.AttrChange{}
 }
 
-var newline = []byte{'\n'}
+// replaceIn writes to tmp the content that the file name is to have.
+func (t *Tree) replaceIn(ctx context.Context, name, old, new string, o EditOptions, tmp *os.File) (backends.Entry, replaced, error) {
+	fail := func(err error) (backends.Entry, replaced, error) {
+		return backends.Entry{}, replaced{}, backends.WrapPath("edit", name, err)
+	}
+	cond := backends.If{Match: o.IfVersion}
+	for given := false; ; given = true {
+		f, err := t.openIf(ctx, "edit", name, cond)
+		if err != nil {
+			return fail(err)
+		}
+		e := f.entry
+		cond.Match = e.Version // a second look is at the same content
+		br := bufio.NewReaderSize(f, 64<<10)
+		head, err := br.Peek(64 << 10)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return fail(errors.Join(err, f.Close()))
+		}
+		from, to := old, new
+		if !given {
+			from, to = withEnds(head, old), withEnds(head, new)
+		}
+		done, err := replace(br, tmp, []byte(from), []byte(to))
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+		switch {
+		case err != nil:
+			return fail(err)
+		case done.count == 0 && from != old:
+			continue // perhaps it is there as it was given
+		case done.count == 0:
+			return fail(ErrNoMatch)
+		case done.count > 1 && !o.All:
+			return fail(&AmbiguousError{Count: done.count, Lines: t.textOf(ctx, e, done.lines)})
+		}
+		return e, done, nil
+	}
+}
+
+// openIf is open of a file that fits cond.
+func (t *Tree) openIf(ctx context.Context, op, name string, cond backends.If) (*reader, error) {
+	if cond.Match == "" {
+		return t.open(ctx, op, name)
+	}
+	r, e, err := t.Store.Open(ctx, name, backends.Range{}, cond)
+	return &reader{r, e}, err
+}
+
+// withEnds returns text with the line ends of the file that begins with head.
+func withEnds(head []byte, text string) string {
+	if i := bytes.IndexByte(head, '\n'); i < 1 || head[i-1] != '\r' {
+		return text
+	}
+	return strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\n", "\r\n")
+}
+
+// textOf returns these lines of a file, as far as they can be had.
+func (t *Tree) textOf(ctx context.Context, e backends.Entry, numbers []int64) []EditLine {
+	lines := make([]EditLine, len(numbers))
+	for i, n := range numbers {
+		lines[i].Number = n
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	f, err := t.openIf(ctx, "edit", e.Name, backends.If{Match: e.Version})
+	if err != nil {
+		return lines
+	}
+	defer f.Close()
+	const most = 160
+	br := bufio.NewReader(f)
+	at := int64(1)
+	for i := range lines {
+		if i > 0 && lines[i].Number == lines[i-1].Number {
+			lines[i].Text = lines[i-1].Text
+			continue
+		}
+		if _, _, err := countLines(br, lines[i].Number-at, -1); err != nil {
+			break
+		}
+		at = lines[i].Number
+		text, _ := br.Peek(most)
+		text, _, _ = bytes.Cut(text, newline)
+		lines[i].Text = string(trimEOL(text))
+	}
+	return lines
+}
+
+// maxDiff is the largest file of which a difference is shown.
+const maxDiff = 64 << 20
+
+// diff returns how the content of e would change, as a unified diff.
+func (t *Tree) diff(ctx context.Context, e backends.Entry, changed *io.SectionReader) (string, error) {
+	if max(e.Size, changed.Size()) > maxDiff {
+		return "", &fs.PathError{Op: "edit", Path: e.Name, Err: invalid("the file is too large to show the difference (more than %s); edit it without a dry run", humanize.IBytes(maxDiff))}
+	}
+	f, err := t.openIf(ctx, "edit", e.Name, backends.If{Match: e.Version})
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	before, err := io.ReadAll(f)
+	if err != nil {
+		return "", backends.WrapPath("edit", e.Name, err)
+	}
+	after, err := io.ReadAll(changed)
+	return udiff.Unified("a/"+e.Name, "b/"+e.Name, string(before), string(after)), err
+}

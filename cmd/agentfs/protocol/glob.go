@@ -1,170 +1,128 @@
 package protocol
 
 import (
+	"cmp"
 	"context"
-	"fmt"
-	"io/fs"
-	"iter"
-	"path"
+	"errors"
+	"slices"
 	"strings"
-
-	"github.com/bmatcuk/doublestar/v4"
-
-	"github.com/agentfs/agentfs/backends"
 )
 
-// PatternError means that a pattern of Glob or Grep has a mistake. It is an
-// [fs.ErrInvalid].
-type PatternError struct {
-	// Text says in one line what is wrong, and what the pattern may be.
-	Text string
+// The orders of a Glob.
+const (
+	ByPath = "path" // the bytes of the path
+	ByTime = "time" // the last changed first
+)
+
+// GlobOptions modify a Glob.
+type GlobOptions struct {
+	// Hidden lets names that begin with a dot be matched by any pattern;
+	// otherwise only by a part of it that begins with a dot, too.
+	Hidden bool
+	// Sort is ByPath, which "" is too and which is streamed, or ByTime, for
+	// which everything has to be found first.
+	Sort string
+	// Limit is how many matches to return at most; 0 means all.
+	Limit int64
 }
 
-// Error implements error.
-func (e *PatternError) Error() string { return e.Text }
-
-// Unwrap returns fs.ErrInvalid.
-func (e *PatternError) Unwrap() error { return fs.ErrInvalid }
-
-// pattern is a glob in the language of doublestar: * ? [a-z] {a,b} and **,
-// which stands for any number of directories.
-type pattern struct {
-	glob string
-	base bool // matches the last element only, at any depth
-	dirs bool // matches directories only
+// GlobResult says what a Glob found.
+type GlobResult struct {
+	Matches int64 `json:"matches" jsonschema:"how many are returned"`
+	// Truncated reports that there are more matches than the limit.
+	Truncated bool `json:"truncated,omitempty" jsonschema:"there are more than the limit allowed; narrow the pattern or raise the limit"`
+	Failures
 }
 
-func parsePattern(p string) (pattern, error) {
-	if p == "" || !doublestar.ValidatePattern(p) {
-		return pattern{}, &PatternError{fmt.Sprintf("%q is not a pattern (it knows * ? [a-z] {a,b} and ** for any number of directories)", p)}
+// Glob calls emit for what matches the pattern glob in the tree below the
+// directory dir. A pattern without a slash is compared with the last element of
+// a path, at any depth; one with a slash with the path relative to dir; one that
+// begins with a slash with the path from the root, whatever dir is. One that
+// ends in a slash matches directories only. What is fixed at the beginning of a
+// pattern is asked of the store and not searched.
+//
+// A part of the tree that can't be looked into is among the Failures of the
+// result. Glob ends with emit's first error.
+func (t *Tree) Glob(ctx context.Context, glob, dir string, o GlobOptions, emit func(Item) error) (GlobResult, error) {
+	var res GlobResult
+	s, err := t.newSearch(glob, dir)
+	if err != nil {
+		return res, err
 	}
-	glob, dirs := strings.CutSuffix(p, "/")
-	return pattern{glob: glob, base: !strings.Contains(p, "/"), dirs: dirs}, nil
-}
-
-// match reports whether p matches name, which is relative to where it counts
-// from.
-func (p pattern) match(name string) bool {
-	if p.base {
-		name = path.Base(name)
+	if o.Sort != "" && o.Sort != ByPath && o.Sort != ByTime {
+		return res, invalid("%q is no order; there are path and time", o.Sort)
 	}
-	ok, _ := doublestar.Match(p.glob, name) // the pattern is known to be valid
-	return ok
-}
-
-// depth returns how many elements a match has, or 0 for any number.
-func (p pattern) depth() int {
-	if p.base || strings.Contains(p.glob, "**") || strings.ContainsAny(p.glob, `{\[`) {
-		return 0
-	}
-	return strings.Count(p.glob, "/") + 1
-}
-
-// Glob yields what matches the pattern in the tree below the directory dir, in
-// the order of a walk. A pattern without a slash is compared with the last
-// element of a path, at any depth; one with a slash with the path relative
-// to dir; one that begins with a slash with the path from the root, whatever
-// dir is. One that ends in a slash matches directories only. It ends after yielding an error.
-func Glob(ctx context.Context, s backends.Store, glob, dir string) iter.Seq2[Item, error] {
-	return func(yield func(Item, error) bool) {
-		if strings.HasPrefix(glob, "/") {
-			dir = "/"
-			if glob = strings.TrimLeft(glob, "/"); !strings.Contains(glob, "/") {
-				glob = "./" + glob // a slash was there: not a pattern for any depth
+	s.hidden = o.Hidden
+	var kept []Item // to be sorted by time
+	keep := emit
+	if o.Sort == ByTime {
+		keep = func(it Item) error {
+			kept = append(kept, it)
+			if o.Limit > 0 && int64(len(kept)) >= 2*o.Limit+1000 {
+				res.Truncated = true
+				kept = latest(kept, o.Limit)
 			}
-		}
-		root, err := Name(dir)
-		if err != nil {
-			yield(Item{}, err)
-			return
-		}
-		pat, err := parsePattern(glob)
-		if err != nil {
-			yield(Item{}, err)
-			return
-		}
-		// The elements before the first special character need no search.
-		fixed := "."
-		if !pat.base {
-			fixed, pat.glob = doublestar.SplitPattern(strings.TrimPrefix(pat.glob, "./"))
-		}
-		start := path.Join(root, path.Clean("/" + fixed)[1:])
-		e, err := s.Stat(ctx, start)
-		if err != nil {
-			if fixed == "." || !isAbsent(err) {
-				yield(Item{}, err)
-			}
-			return
-		}
-		if !e.IsDir() {
-			if fixed == "." {
-				yield(Item{}, &fs.PathError{Op: "glob", Path: start, Err: backends.ErrNotDir})
-			}
-			return
-		}
-		for e, err := range find(ctx, s, start, pat) {
-			if err != nil {
-				yield(Item{}, err)
-				return
-			}
-			if pat.dirs && !e.IsDir() {
-				continue
-			}
-			if !yield(itemOf(e), nil) {
-				return
-			}
+			return nil
 		}
 	}
-}
-
-// find yields what lies below start and matches pat.
-func find(ctx context.Context, s backends.Store, start string, pat pattern) iter.Seq2[backends.Entry, error] {
-	return func(yield func(backends.Entry, error) bool) {
-		if d := pat.depth(); d > 0 {
-			segs := strings.Split(pat.glob, "/")
-			findLevel(ctx, s, start, segs[:d], yield)
-			return
-		}
-		for e, err := range walk(ctx, s, start) {
-			if err != nil {
-				yield(e, err)
-				return
-			}
-			if pat.match(relative(start, e.Name)) && !yield(e, nil) {
-				return
-			}
-		}
-	}
-}
-
-// findLevel lists dir and goes on below what matches the first of segs, so
-// that a pattern of known depth costs nothing where it can't match.
-func findLevel(ctx context.Context, s backends.Store, dir string, segs []string, yield func(backends.Entry, error) bool) bool {
-	for e, err := range s.List(ctx, dir, "") {
-		if err != nil {
-			return yield(e, err) && false
-		}
-		if ok, _ := doublestar.Match(segs[0], e.Base()); !ok {
-			continue
-		}
+	for e, err := range s.find(ctx) {
+		var root rootError
 		switch {
-		case len(segs) == 1:
-			if !yield(e, nil) {
-				return false
-			}
-		case e.IsDir():
-			if !findLevel(ctx, s, e.Name, segs[1:], yield) {
-				return false
-			}
+		case errors.As(err, &root):
+			return res, root.error
+		case ctx.Err() != nil:
+			return res, ctx.Err()
+		case err != nil:
+			res.add(Path(s.root, true), err)
+			continue
+		case o.Sort != ByTime && o.Limit > 0 && res.Matches == o.Limit:
+			res.Truncated = true
+			return res, nil
+		}
+		res.Matches++
+		if err := keep(itemOf(e)); err != nil {
+			return res, err
 		}
 	}
-	return true
+	if o.Sort == ByTime {
+		res.Truncated = res.Truncated || o.Limit > 0 && res.Matches > o.Limit
+		kept = latest(kept, o.Limit)
+		res.Matches = int64(len(kept))
+	}
+	for _, it := range kept {
+		if err := emit(it); err != nil {
+			return res, err
+		}
+	}
+	return res, ctx.Err()
 }
 
-// relative returns name, which lies below dir, as seen from dir.
-func relative(dir, name string) string {
-	if dir == "." {
-		return name
+// latest returns the limit items that changed last, in that order; 0 is all.
+func latest(items []Item, limit int64) []Item {
+	slices.SortStableFunc(items, func(a, b Item) int {
+		return cmp.Or(b.ModTime.Compare(a.ModTime), cmp.Compare(a.Path, b.Path))
+	})
+	if limit > 0 && int64(len(items)) > limit {
+		items = items[:limit]
 	}
-	return strings.TrimPrefix(name, dir+"/")
+	return items
+}
+
+// newSearch returns a search for glob below dir.
+func (t *Tree) newSearch(glob, dir string) (search, error) {
+	if strings.HasPrefix(glob, "/") {
+		dir = "/"
+		if glob = strings.TrimLeft(glob, "/"); !strings.Contains(glob, "/") {
+			glob = "./" + glob // a slash was there: not a pattern for any depth
+		}
+	}
+	root, err := Name(dir)
+	if err != nil {
+		return search{}, err
+	}
+	pat, err := parsePattern(glob)
+	if err != nil {
+		return search{}, err
+	}
+	return search{tree: t, root: root, pat: pat}, nil
 }

@@ -5,12 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
-	"path"
 	"regexp"
-	"sync"
+	"strings"
 
 	"github.com/agentfs/agentfs/backends"
+)
+
+// What a Grep returns of the matches.
+const (
+	Content = "content" // the matching lines, and those around them
+	Files   = "files"   // the paths of files with a match
+	Counts  = "count"   // the number of matching lines of each file that has any
 )
 
 // GrepOptions modify a Grep.
@@ -19,105 +24,150 @@ type GrepOptions struct {
 	// Fixed takes the pattern as a text, not as a regular expression.
 	Fixed bool
 	// Glob, if not empty, names the files to look into, in the language of
-	// [Glob], relative to where the search begins.
+	// [Tree.Glob], relative to where the search begins.
 	Glob string
 	// Before and After are the numbers of lines to return around a match.
 	Before, After int
-	// FirstOnly ends the search in a file at its first match.
-	FirstOnly bool
-	// Parallel is how many files are read at once; 0 means 16.
-	Parallel int
+	// Output is Content, which "" is too, Files or Counts.
+	Output string
+	// Limit is how many matches to return at most, in all: matching lines, or
+	// files where Output is not Content; 0 means all.
+	Limit int64
 }
 
-// Line is one line of a file that Grep returns.
-type Line struct {
-	// Number counts from 1.
-	Number int64 `json:"line"`
-	// Text is the line without its end; of a line longer than 1 MiB, a part
+// Match is one line, or one file, that Grep returns.
+type Match struct {
+	Path string `json:"path"`
+	// Line is the number of the line, from 1.
+	Line int64 `json:"line,omitempty" jsonschema:"number of the line, from 1"`
+	// Text is the line without its end; of a line longer than 256 KiB, a part
 	// around the match.
-	Text string `json:"text"`
+	Text string `json:"text,omitempty" jsonschema:"the line"`
 	// Context marks a line that does not match but stands around one.
-	Context bool `json:"context,omitempty"`
+	Context bool `json:"context,omitempty" jsonschema:"the line does not match but stands around one that does"`
+	// Count is how many lines of the file match, where Output is Counts.
+	Count int64 `json:"count,omitempty" jsonschema:"how many lines of the file match"`
 }
 
-// FileMatches are the matches of one file. Lines must be read to its end, or
-// the iteration that yielded it be left.
-type FileMatches struct {
-	Path string
-	// Lines yields the lines in order, matches and context. It ends after an
-	// error that concerns this file alone.
-	Lines iter.Seq2[Line, error]
+// GrepResult says what a Grep found.
+type GrepResult struct {
+	Files    int64 `json:"files" jsonschema:"files with a match"`
+	Matches  int64 `json:"matches" jsonschema:"matching lines, as far as they were looked at"`
+	Searched int64 `json:"searched" jsonschema:"files that were looked into"`
+	Binary   int64 `json:"binary,omitempty" jsonschema:"of them those skipped because they are no text"`
+	// Truncated reports that there are more matches than the limit.
+	Truncated bool `json:"truncated,omitempty" jsonschema:"there are more than the limit allowed; narrow the search or raise the limit"`
+	Failures
 }
 
-// Grep yields the files at and below p that have lines matching the pattern
-// (RE2, https://golang.org/s/re2syntax), in the order of a walk. Files with a
-// NUL byte near their beginning count as binary and are skipped, and so
-// is what is no regular file. A file that can't be read is yielded with Lines
-// that carry the error; the iteration itself ends after yielding an error.
+// Grep calls emit for the lines that match the pattern (RE2,
+// https://golang.org/s/re2syntax) in the files at and below p, file by file in
+// the order of a walk. Files with a NUL byte near their beginning count as
+// binary and are skipped, and so is what is no regular file. What can't be
+// looked into is among the Failures of the result, and the search goes on.
+// Grep ends with emit's first error.
 //
-// Files are read in parallel and streamed: memory does not grow with their
-// size or number.
-func Grep(ctx context.Context, s backends.Store, pattern, p string, o GrepOptions) iter.Seq2[FileMatches, error] {
-	return func(yield func(FileMatches, error) bool) {
-		g, name, err := newGrep(s, pattern, p, o)
-		if err != nil {
-			yield(FileMatches{}, err)
-			return
-		}
-		ctx, cancel := context.WithCancel(ctx)
-		var running sync.WaitGroup
-		defer running.Wait()
-		defer cancel()
-		// The walk puts searches into the queue in order and waits when it is
-		// full: its capacity is the number of files in work. A search blocks
-		// when its few buffered lines are not taken, but the one at the head of
-		// the queue is always being read from, so that all get on.
-		queue := make(chan *search, g.Parallel)
-		running.Go(func() {
-			defer close(queue)
-			g.walk(ctx, name, func(sr *search) bool {
-				running.Go(func() { sr.run(ctx, g) })
-				select {
-				case queue <- sr:
-					return true
-				case <-ctx.Done():
-					return false
-				}
-			})
-		})
-		for sr := range queue {
-			if sr.failed != nil {
-				yield(FileMatches{}, sr.failed)
-				return
-			}
-			first, ok := <-sr.lines
-			if !ok {
-				continue
-			}
-			if !yield(FileMatches{Path: Path(sr.entry.Name, false), Lines: sr.from(first)}, nil) {
-				return
-			}
-			for range sr.lines { // what the caller left
-			}
-		}
-		if err := ctx.Err(); err != nil {
-			yield(FileMatches{}, err)
+// Files are read in parallel, as many as [Tree.Parallel] says, and streamed:
+// memory does not grow with their size or number.
+func (t *Tree) Grep(ctx context.Context, expr, p string, o GrepOptions, emit func(Match) error) (GrepResult, error) {
+	var res GrepResult
+	g, err := t.newGrep(expr, p, o)
+	if err != nil {
+		return res, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	queue, ended := g.start(ctx)
+	defer ended.Wait()
+	defer cancel()
+	for f := range queue {
+		more, err := g.collect(f, &res, emit)
+		if err != nil || !more {
+			res.Truncated = err == nil
+			return res, err
 		}
 	}
+	return res, ctx.Err()
+}
+
+// collect emits what was found in one file, and reports whether that was all
+// right by the limit.
+func (g *grep) collect(f *searched, res *GrepResult, emit func(Match) error) (more bool, err error) {
+	var root rootError
+	switch {
+	case errors.As(f.failed, &root):
+		return true, root.error
+	case f.failed != nil:
+		res.add(Path(g.below, true), f.failed)
+		return true, nil
+	}
+	found := false
+	for batch := range f.found {
+		for _, m := range batch {
+			if !m.Context {
+				full := res.Matches
+				if g.Output != Content {
+					full = res.Files
+				}
+				if g.Limit > 0 && full == g.Limit {
+					return false, nil
+				}
+				if !found {
+					found = true
+					res.Files++
+				}
+				res.Matches += max(m.Count, 1)
+			}
+			if err := emit(m); err != nil {
+				return false, err
+			}
+		}
+	}
+	// f.found is closed, so the rest of f is final.
+	if f.gone {
+		return true, nil
+	}
+	res.Searched++
+	if f.binary {
+		res.Binary++
+	}
+	if f.err != nil {
+		res.add(Path(f.entry.Name, false), f.err)
+	}
+	return true, nil
 }
 
 // grep is what all searches of one Grep share.
 type grep struct {
 	GrepOptions
-	store backends.Store
+	search
+	below string // what to look into; the glob may be relative to the root
 	re    *regexp.Regexp
-	glob  pattern
 }
 
-func newGrep(s backends.Store, expr, p string, o GrepOptions) (*grep, string, error) {
-	name, err := Name(p)
+func (t *Tree) newGrep(expr, p string, o GrepOptions) (*grep, error) {
+	glob := o.Glob
+	if glob == "" {
+		glob = "**"
+	}
+	s, err := t.newSearch(glob, p)
 	if err != nil {
-		return nil, "", err
+		return nil, err
+	}
+	below, err := Name(p)
+	if err != nil {
+		return nil, err
+	}
+	s.hidden = true
+	switch {
+	case o.Before < 0 || o.After < 0 || o.Limit < 0:
+		return nil, invalid("lines of context and the limit are not negative")
+	case o.Output == "":
+		o.Output = Content
+	case o.Output != Content && o.Output != Files && o.Output != Counts:
+		return nil, invalid("%q is no output of a search; there are content, files and count", o.Output)
+	}
+	if o.Output != Content {
+		o.Before, o.After = 0, 0
 	}
 	if o.Fixed {
 		expr = regexp.QuoteMeta(expr)
@@ -127,109 +177,54 @@ func newGrep(s backends.Store, expr, p string, o GrepOptions) (*grep, string, er
 	}
 	re, err := regexp.Compile(expr)
 	if err != nil {
-		return nil, "", &PatternError{fmt.Sprintf("%v (the syntax is RE2: https://golang.org/s/re2syntax; -F takes the pattern as a text)", err)}
+		return nil, &PatternError{fmt.Sprintf("%v (the syntax is RE2: https://golang.org/s/re2syntax; fixed (-F) takes the pattern as a text)", err)}
 	}
-	g := &grep{GrepOptions: o, store: s, re: re}
-	if g.Parallel <= 0 {
-		g.Parallel = 16
-	}
-	if o.Glob != "" {
-		if g.glob, err = parsePattern(o.Glob); err != nil {
-			return nil, "", err
-		}
-	}
-	return g, name, nil
+	return &grep{GrepOptions: o, search: s, below: below, re: re}, nil
 }
 
-// walk calls visit with a search for every file to look into, until it
-// returns false; an error of the walk comes as a search that failed.
-func (g *grep) walk(ctx context.Context, name string, visit func(*search) bool) {
-	fail := func(err error) { visit(&search{failed: err, lines: closedLines}) }
-	e, err := g.store.Stat(ctx, name)
-	if err != nil {
-		fail(err)
-		return
-	}
-	if !e.IsDir() {
-		if err := regular(ctx, g.store, "grep", e); err != nil {
-			fail(err)
+// files yields the files to look into.
+func (g *grep) files(ctx context.Context) entries {
+	return func(yield func(backends.Entry, error) bool) {
+		e, err := g.tree.Store.Stat(ctx, g.below)
+		switch {
+		case err != nil:
+			yield(e, rootError{err})
+			return
+		case !e.IsDir():
+			if err := g.tree.regular(ctx, "grep", e); err != nil {
+				yield(e, rootError{err})
+				return
+			}
+			yield(e, nil)
 			return
 		}
-		visit(newSearch(e))
-		return
-	}
-	for e, err := range backends.Walk(ctx, g.store, name, "") {
-		if err != nil {
-			fail(err)
-			return
-		}
-		if !e.Mode.IsRegular() || e.Size == 0 || g.Glob != "" && !g.glob.match(relative(name, e.Name)) {
-			continue
-		}
-		if !visit(newSearch(e)) {
-			return
-		}
-	}
-}
-
-// search is the search in one file.
-type search struct {
-	entry  backends.Entry
-	failed error // of the walk, not of this file
-	lines  chan lineOrError
-}
-
-type lineOrError struct {
-	Line
-	err error
-}
-
-var closedLines = func() chan lineOrError {
-	c := make(chan lineOrError)
-	close(c)
-	return c
-}()
-
-func newSearch(e backends.Entry) *search {
-	return &search{entry: e, lines: make(chan lineOrError, 64)}
-}
-
-// from yields first and then what comes through the channel.
-func (sr *search) from(first lineOrError) iter.Seq2[Line, error] {
-	return func(yield func(Line, error) bool) {
-		for l, ok := first, true; ok; l, ok = <-sr.lines {
-			if !yield(l.Line, l.err) || l.err != nil {
+		for e, err := range g.find(ctx) {
+			if err == nil && (!e.Mode.IsRegular() || e.Size == 0 || !g.inside(e.Name)) {
+				continue
+			}
+			if !yield(e, err) {
 				return
 			}
 		}
 	}
 }
 
-// run reads the file and sends what matches.
-func (sr *search) run(ctx context.Context, g *grep) {
-	if sr.failed != nil {
-		return
+// inside reports whether name lies in what is to be looked into.
+func (g *grep) inside(name string) bool {
+	return g.below == "." || strings.HasPrefix(name, g.below+"/")
+}
+
+// open opens a file that a walk has seen: the version that it saw, which asks
+// the store no more than needed, or the one that is there by now.
+func (g *grep) open(ctx context.Context, e backends.Entry) (*reader, error) {
+	r, e, err := g.tree.Store.Open(ctx, e.Name, backends.Range{}, backends.If{Match: e.Version})
+	if errors.Is(err, backends.ErrChanged) {
+		r, e, err = g.tree.Store.Open(ctx, e.Name, backends.Range{}, backends.If{})
 	}
-	defer close(sr.lines)
-	send := func(l lineOrError) bool {
-		select {
-		case sr.lines <- l:
-			return true
-		case <-ctx.Done():
-			return false
-		}
-	}
-	octx, cancel := context.WithCancel(ctx) // ends the transfer when enough is known
-	defer cancel()
-	r, _, err := g.store.Open(octx, sr.entry.Name, backends.Range{}, backends.If{})
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) { // gone since the walk saw it
-			send(lineOrError{err: err})
-		}
-		return
-	}
-	defer r.Close()
-	if err := scan(r, g, func(l Line) bool { return send(lineOrError{Line: l}) }); err != nil && ctx.Err() == nil {
-		send(lineOrError{err: backends.WrapPath("grep", path.Clean(sr.entry.Name), err)})
-	}
+	return &reader{r, e}, err
+}
+
+// gone reports whether a file that a walk saw is no file any more.
+func gone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, backends.ErrIsDir) || errors.Is(err, backends.ErrNotDir)
 }

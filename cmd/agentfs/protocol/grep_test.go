@@ -17,22 +17,15 @@ import (
 // grep returns the lines that Grep finds as PATH:LINE:TEXT, context with "-".
 func grep(t *testing.T, s backends.Store, pattern, path string, o protocol.GrepOptions) (lines []string, err error) {
 	t.Helper()
-	for m, err := range protocol.Grep(t.Context(), s, pattern, path, o) {
-		if err != nil {
-			return lines, err
+	_, err = tree(s).Grep(t.Context(), pattern, path, o, func(m protocol.Match) error {
+		sep := ":"
+		if m.Context {
+			sep = "-"
 		}
-		for l, err := range m.Lines {
-			if err != nil {
-				return lines, err
-			}
-			sep := ":"
-			if l.Context {
-				sep = "-"
-			}
-			lines = append(lines, fmt.Sprintf("%s%s%d%s%s", m.Path, sep, l.Number, sep, l.Text))
-		}
-	}
-	return lines, nil
+		lines = append(lines, fmt.Sprintf("%s%s%d%s%s", m.Path, sep, m.Line, sep, m.Text))
+		return nil
+	})
+	return lines, err
 }
 
 func TestGrep(t *testing.T) {
@@ -59,7 +52,11 @@ func TestGrep(t *testing.T) {
 		{"context", "three", "a.txt", protocol.GrepOptions{Before: 1, After: 2}, []string{"/a.txt-2-Two", "/a.txt:3:three", "/a.txt-4-four", "/a.txt-5-five"}},
 		{"context overlaps", "o", "a.txt", protocol.GrepOptions{Before: 2, After: 1}, []string{
 			"/a.txt:1:one", "/a.txt:2:Two", "/a.txt-3-three", "/a.txt:4:four", "/a.txt-5-five", "/a.txt-6-six", "/a.txt:7:no newline: one"}},
-		{"first", "o", "/", protocol.GrepOptions{FirstOnly: true}, []string{"/a.txt:1:one", "/b/c.go:1:func one() {}"}},
+		{"glob from the root", "one", "/b", protocol.GrepOptions{Glob: "/**/*.go"}, []string{"/b/c.go:1:func one() {}"}},
+		{"glob elsewhere", "one", "/b", protocol.GrepOptions{Glob: "/*.txt"}, nil},
+		{"files", "o", "/", protocol.GrepOptions{Output: protocol.Files, After: 2}, []string{"/a.txt:0:", "/b/c.go:0:"}},
+		{"limit", "o", "/", protocol.GrepOptions{Limit: 2, After: 1}, []string{"/a.txt:1:one", "/a.txt:2:Two", "/a.txt-3-three"}},
+		{"limit of files", "o", "/", protocol.GrepOptions{Output: protocol.Files, Limit: 1}, []string{"/a.txt:0:"}},
 		{"none", "absent", "/", protocol.GrepOptions{}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -105,24 +102,33 @@ func TestGrepOrder(t *testing.T) {
 		}
 	}
 	s := newStore(t, files)
-	got, err := grep(t, s, "match", "/", protocol.GrepOptions{Parallel: 4})
-	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("%d lines in another order than the %d expected, %v", len(got), len(want), err)
+	few := &protocol.Tree{Store: s, Parallel: 4}
+	var got []string
+	res, err := few.Grep(t.Context(), "match", "/", protocol.GrepOptions{}, func(m protocol.Match) error {
+		got = append(got, fmt.Sprintf("%s:%d:%s", m.Path, m.Line, m.Text))
+		return nil
+	})
+	if err != nil || !slices.Equal(got, want) || res.Files != 60 || res.Matches != 12000 || res.Searched != 60 {
+		t.Errorf("%d lines in another order than the %d expected, %+v, %v", len(got), len(want), res, err)
 	}
+	enough := errors.New("enough")
 	n := 0
-	for m, err := range protocol.Grep(t.Context(), s, "match", "/", protocol.GrepOptions{Parallel: 4}) {
-		if err != nil {
-			t.Fatal(err)
+	_, err = few.Grep(t.Context(), "match", "/", protocol.GrepOptions{}, func(protocol.Match) error {
+		if n++; n == 300 {
+			return enough
 		}
-		for range m.Lines {
-			break
-		}
-		if n++; n == 3 {
-			break
-		}
+		return nil
+	})
+	if n != 300 || err != enough {
+		t.Errorf("%d lines, %v; want 300", n, err)
 	}
-	if n != 3 {
-		t.Errorf("%d files, want 3", n)
+	counts := map[string]int64{}
+	res, err = few.Grep(t.Context(), "match", "/d1", protocol.GrepOptions{Output: protocol.Counts}, func(m protocol.Match) error {
+		counts[m.Path] = m.Count
+		return nil
+	})
+	if err != nil || len(counts) != 20 || counts["/d1/f20"] != 200 || res.Matches != 4000 {
+		t.Errorf("counts %v, %+v, %v", counts, res, err)
 	}
 }
 
@@ -143,32 +149,22 @@ func (u unreadable) Open(ctx context.Context, name string, r backends.Range, con
 func TestGrepGoesOn(t *testing.T) {
 	s := unreadable{newStore(t, map[string]string{"a": "x\n", "b": "x\n", "c": "x\n"}), "b"}
 	var found []string
-	var failed error
-	for m, err := range protocol.Grep(t.Context(), s, "x", "/", protocol.GrepOptions{}) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, err := range m.Lines {
-			if err != nil {
-				failed = err
-				continue
-			}
-			found = append(found, m.Path)
-		}
+	res, err := tree(s).Grep(t.Context(), "x", "/", protocol.GrepOptions{}, func(m protocol.Match) error {
+		found = append(found, m.Path)
+		return nil
+	})
+	if err != nil || !slices.Equal(found, []string{"/a", "/c"}) {
+		t.Errorf("found %q, %v", found, err)
 	}
-	if !slices.Equal(found, []string{"/a", "/c"}) || !errors.Is(failed, fs.ErrPermission) {
-		t.Errorf("found %q, failed %v", found, failed)
+	if res.FailedCount != 1 || res.Failed[0].Path != "/b" || res.Failed[0].Kind != protocol.KindPermission || !errors.Is(res.Err(), fs.ErrPermission) {
+		t.Errorf("failures %+v", res.Failures)
 	}
 }
 
 func TestGrepCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	var last error
-	for _, err := range protocol.Grep(ctx, newStore(t, map[string]string{"a": "x"}), "x", "/", protocol.GrepOptions{}) {
-		last = err
-	}
-	if !errors.Is(last, context.Canceled) {
-		t.Errorf("%v, want Canceled", last)
+	if _, err := tree(newStore(t, map[string]string{"a": "x"})).Grep(ctx, "x", "/", protocol.GrepOptions{}, func(protocol.Match) error { return nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want Canceled", err)
 	}
 }

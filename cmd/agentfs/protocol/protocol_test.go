@@ -32,6 +32,9 @@ func newStore(t *testing.T, files map[string]string) backends.Store {
 	return s
 }
 
+// tree is what the operations work on.
+func tree(s backends.Store) *protocol.Tree { return &protocol.Tree{Store: s} }
+
 func put(t *testing.T, s backends.Store, name, text string) backends.Entry {
 	t.Helper()
 	e, err := s.Put(context.Background(), name, io.NewSectionReader(strings.NewReader(text), 0, int64(len(text))), backends.PutOptions{})
@@ -79,20 +82,34 @@ func TestList(t *testing.T) {
 		{"/d/z", []string{"/d/z 1"}},
 	} {
 		var got []string
-		for it, err := range protocol.List(t.Context(), s, c.path) {
-			if err != nil {
-				t.Fatal(err)
-			}
+		_, err := tree(s).List(t.Context(), c.path, protocol.ListOptions{}, func(it protocol.Item) error {
 			got = append(got, fmt.Sprintf("%s %d", it.Path, it.Size))
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
 		if !slices.Equal(got, c.want) {
 			t.Errorf("List(%s) = %q, want %q", c.path, got, c.want)
 		}
 	}
-	for _, err := range protocol.List(t.Context(), s, "/none") {
-		if !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("missing: %v", err)
+	if _, err := tree(s).List(t.Context(), "/none", protocol.ListOptions{}, nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing: %v", err)
+	}
+	// Page after page it is the same.
+	var pages []string
+	for after, n := "", 0; n == 0 || after != ""; n++ {
+		res, err := tree(s).List(t.Context(), "/", protocol.ListOptions{After: after, Limit: 1}, func(it protocol.Item) error {
+			pages = append(pages, it.Path)
+			return nil
+		})
+		if err != nil || n > 2 {
+			t.Fatal(n, err)
 		}
+		after = res.Next
+	}
+	if !slices.Equal(pages, []string{"/a.txt", "/d/"}) {
+		t.Errorf("page after page: %q", pages)
 	}
 }
 
@@ -115,13 +132,13 @@ func TestRead(t *testing.T) {
 		{"empty", 0, 0, "", 0, false},
 	} {
 		var b strings.Builder
-		res, err := protocol.Read(t.Context(), s, c.path, &b, protocol.ReadOptions{Offset: c.offset, Limit: c.limit})
-		if err != nil || b.String() != c.want || res.Lines != c.lines || res.More != c.more {
+		res, err := tree(s).Read(t.Context(), c.path, &b, protocol.ReadOptions{Offset: c.offset, Limit: c.limit})
+		if err != nil || b.String() != c.want || res.Count != c.lines || res.More != c.more {
 			t.Errorf("Read(%s, %d, %d): %d bytes, %d lines, more %v, %v; want %d bytes, %d lines, more %v",
-				c.path, c.offset, c.limit, b.Len(), res.Lines, res.More, err, len(c.want), c.lines, c.more)
+				c.path, c.offset, c.limit, b.Len(), res.Count, res.More, err, len(c.want), c.lines, c.more)
 		}
 	}
-	if _, err := protocol.Read(t.Context(), s, "/", io.Discard, protocol.ReadOptions{}); !errors.Is(err, backends.ErrIsDir) {
+	if _, err := tree(s).Read(t.Context(), "/", io.Discard, protocol.ReadOptions{}); !errors.Is(err, backends.ErrIsDir) {
 		t.Errorf("reading a directory: %v, want ErrIsDir", err)
 	}
 }
@@ -150,11 +167,11 @@ func TestNotRegular(t *testing.T) {
 		{inMemory, "link", "link: is a symbolic link to a.txt; read that path"},
 		{readonly.Store(inMemory), "link", "link: is a symbolic link to a.txt; read that path"},
 	} {
-		_, err := protocol.Read(t.Context(), c.s, c.path, io.Discard, protocol.ReadOptions{})
+		_, err := tree(c.s).Read(t.Context(), c.path, io.Discard, protocol.ReadOptions{})
 		if err == nil || err.Error() != "read "+c.want {
 			t.Errorf("read: %v", err)
 		}
-		_, err = protocol.Edit(t.Context(), c.s, c.path, "a", "b", protocol.EditOptions{})
+		_, err = tree(c.s).Edit(t.Context(), c.path, "a", "b", protocol.EditOptions{})
 		if err == nil || err.Error() != "edit "+c.want {
 			t.Errorf("edit: %v", err)
 		}
@@ -168,7 +185,7 @@ func TestNotRegular(t *testing.T) {
 func TestWrite(t *testing.T) {
 	s := newStore(t, nil)
 	write := func(text string, o protocol.WriteOptions) (protocol.Item, error) {
-		return protocol.Write(t.Context(), s, "/a/b/c.txt", strings.NewReader(text), o)
+		return tree(s).Write(t.Context(), "/a/b/c.txt", strings.NewReader(text), o)
 	}
 	first, err := write("1", protocol.WriteOptions{CreateOnly: true})
 	if err != nil || first.Path != "/a/b/c.txt" || first.Size != 1 {
@@ -214,7 +231,7 @@ func TestEdit(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newStore(t, map[string]string{"f": c.text})
-			res, err := protocol.Edit(t.Context(), s, "f", c.old, c.new, c.o)
+			res, err := tree(s).Edit(t.Context(), "f", c.old, c.new, c.o)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -235,20 +252,20 @@ func TestEditRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	var several *protocol.AmbiguousError
-	if _, err := protocol.Edit(t.Context(), s, "f", "a", "x", protocol.EditOptions{}); !errors.As(err, &several) || several.Count != 2 || !slices.Equal(several.Lines, []int64{1, 3}) {
+	if _, err := tree(s).Edit(t.Context(), "f", "a", "x", protocol.EditOptions{}); !errors.As(err, &several) || several.Count != 2 || !slices.Equal(several.Lines, []protocol.EditLine{{Number: 1, Text: "a"}, {Number: 3, Text: "a"}}) {
 		t.Errorf("several: %v", err)
 	}
-	if _, err := protocol.Edit(t.Context(), s, "f", "zz", "x", protocol.EditOptions{All: true}); !errors.Is(err, protocol.ErrNoMatch) {
+	if _, err := tree(s).Edit(t.Context(), "f", "zz", "x", protocol.EditOptions{All: true}); !errors.Is(err, protocol.ErrNoMatch) {
 		t.Errorf("no match: %v", err)
 	}
 	for _, old := range []string{"", "a"} {
-		if _, err := protocol.Edit(t.Context(), s, "f", old, "a", protocol.EditOptions{}); !errors.Is(err, fs.ErrInvalid) {
+		if _, err := tree(s).Edit(t.Context(), "f", old, "a", protocol.EditOptions{}); !errors.Is(err, fs.ErrInvalid) {
 			t.Errorf("%q by a: %v, want ErrInvalid", old, err)
 		}
 	}
 	// Somebody changes the file between the reading and the writing.
 	racing := &changedOnOpen{Store: s, change: func() { put(t, s, "f", "theirs b\n") }}
-	if _, err := protocol.Edit(t.Context(), racing, "f", "b", "x", protocol.EditOptions{}); !errors.Is(err, backends.ErrChanged) {
+	if _, err := tree(racing).Edit(t.Context(), "f", "b", "x", protocol.EditOptions{}); !errors.Is(err, backends.ErrChanged) {
 		t.Errorf("changed meanwhile: %v, want ErrChanged", err)
 	}
 	if got := content(t, s, "f"); got != "theirs b\n" {
@@ -294,27 +311,27 @@ func TestGlob(t *testing.T) {
 		{"b.txt/*", "/", nil},
 	} {
 		var got []string
-		for it, err := range protocol.Glob(t.Context(), s, c.glob, c.dir) {
-			if err != nil {
-				t.Fatalf("%s in %s: %v", c.glob, c.dir, err)
-			}
+		res, err := tree(s).Glob(t.Context(), c.glob, c.dir, protocol.GlobOptions{}, func(it protocol.Item) error {
 			got = append(got, it.Path)
+			return nil
+		})
+		if err != nil || res.Matches != int64(len(got)) || res.Truncated || res.FailedCount != 0 {
+			t.Fatalf("%s in %s: %+v, %v", c.glob, c.dir, res, err)
 		}
-		slices.Sort(got)
 		if !slices.Equal(got, c.want) {
 			t.Errorf("Glob(%s, %s) = %q, want %q", c.glob, c.dir, got, c.want)
 		}
 	}
 	for glob, want := range map[string]error{"[": fs.ErrInvalid, "": fs.ErrInvalid} {
-		for _, err := range protocol.Glob(t.Context(), s, glob, "/") {
-			if !errors.Is(err, want) {
-				t.Errorf("%q: %v, want %v", glob, err, want)
-			}
+		if _, err := tree(s).Glob(t.Context(), glob, "/", protocol.GlobOptions{}, nil); !errors.Is(err, want) {
+			t.Errorf("%q: %v, want %v", glob, err, want)
 		}
 	}
-	for _, err := range protocol.Glob(t.Context(), s, "*", "/none") {
-		if !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("missing directory: %v", err)
+	for dir, want := range map[string]error{"/none": fs.ErrNotExist, "/b.txt": backends.ErrNotDir} {
+		for _, glob := range []string{"*", "**/x", "a/*"} {
+			if _, err := tree(s).Glob(t.Context(), glob, dir, protocol.GlobOptions{}, nil); glob != "a/*" && !errors.Is(err, want) {
+				t.Errorf("%s in %s: %v, want %v", glob, dir, err, want)
+			}
 		}
 	}
 }
@@ -338,11 +355,11 @@ func (k keysOnly) Walk(ctx context.Context, dir, after string) func(func(backend
 func TestWalkOfKeysHasDirectories(t *testing.T) {
 	s := keysOnly{newStore(t, map[string]string{"a/b/c": "", "a/b-1": "", "d": ""})}
 	var got []string
-	for it, err := range protocol.Glob(t.Context(), s, "*", "/") {
-		if err != nil {
-			t.Fatal(err)
-		}
+	if _, err := tree(s).Glob(t.Context(), "*", "/", protocol.GlobOptions{}, func(it protocol.Item) error {
 		got = append(got, it.Path)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 	if want := []string{"/a/", "/a/b-1", "/a/b/", "/a/b/c", "/d"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
@@ -357,11 +374,11 @@ func TestRemove(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := wrap(newStore(t, files))
-			if _, err := protocol.Remove(t.Context(), s, "/d", false); !errors.Is(err, backends.ErrNotEmpty) {
+			if _, err := tree(s).Remove(t.Context(), "/d", protocol.RemoveOptions{}); !errors.Is(err, backends.ErrNotEmpty) {
 				t.Errorf("without -r: %v, want ErrNotEmpty", err)
 			}
-			if n, err := protocol.Remove(t.Context(), s, "/d", true); err != nil || n != 5 {
-				t.Errorf("removed %d, %v; want 5", n, err)
+			if res, err := tree(s).Remove(t.Context(), "/d", protocol.RemoveOptions{Recursive: true}); err != nil || res.Removed != 5 {
+				t.Errorf("removed %d, %v; want 5", res.Removed, err)
 			}
 			if _, err := s.Stat(t.Context(), "d"); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("d is still there: %v", err)
@@ -369,10 +386,10 @@ func TestRemove(t *testing.T) {
 			if content(t, s, "keep") != "1" {
 				t.Error("keep is gone")
 			}
-			if _, err := protocol.Remove(t.Context(), s, "/", true); !errors.Is(err, backends.ErrBusy) {
+			if _, err := tree(s).Remove(t.Context(), "/", protocol.RemoveOptions{Recursive: true}); !errors.Is(err, backends.ErrBusy) {
 				t.Errorf("root: %v, want ErrBusy", err)
 			}
-			if _, err := protocol.Remove(t.Context(), s, "/none", true); !errors.Is(err, fs.ErrNotExist) {
+			if _, err := tree(s).Remove(t.Context(), "/none", protocol.RemoveOptions{Recursive: true}); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("missing: %v", err)
 			}
 		})

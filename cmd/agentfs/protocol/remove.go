@@ -13,45 +13,65 @@ import (
 // of S3's DeleteObjects takes.
 const removeBatch = 1000
 
-// Remove removes the file or empty directory p and returns how many names
-// went; with recursive, everything below a directory too. Files are removed
-// in the version that was seen: one that somebody changes meanwhile stays, and
-// the error says so.
-func Remove(ctx context.Context, s backends.Store, p string, recursive bool) (removed int64, err error) {
+// RemoveOptions modify a Remove.
+type RemoveOptions struct {
+	// Recursive removes a directory with everything below it.
+	Recursive bool
+	// IfVersion removes a file only if it still holds this version.
+	IfVersion backends.Version
+}
+
+// RemoveResult says what a Remove removed.
+type RemoveResult struct {
+	Path string `json:"path"`
+	// Removed is how many names went.
+	Removed int64 `json:"removed" jsonschema:"how many files and directories went"`
+}
+
+// Remove removes the file or empty directory p; with Recursive, everything below
+// a directory too. Files are removed in the version that was seen: one that
+// somebody changes meanwhile stays, and the error says so. A directory in which
+// a route begins is [backends.ErrBusy], and nothing in it is touched.
+func (t *Tree) Remove(ctx context.Context, p string, o RemoveOptions) (RemoveResult, error) {
+	res := RemoveResult{Path: p}
 	name, err := Name(p)
 	if err != nil {
-		return 0, err
+		return res, err
 	}
-	if name == "." {
-		return 0, &fs.PathError{Op: "rm", Path: "/", Err: fmt.Errorf("%w: the root stays", backends.ErrBusy)}
+	res.Path = Path(name, false)
+	if err := t.movable("rm", name); err != nil {
+		return res, err
 	}
-	e, err := s.Stat(ctx, name)
+	e, err := t.Store.Stat(ctx, name)
 	if err != nil {
-		return 0, err
+		return res, err
 	}
-	if !e.IsDir() {
-		if err := s.Remove(ctx, name, backends.If{Match: e.Version}); err != nil {
-			return 0, err
+	if e.IsDir() {
+		res.Path = Path(name, true)
+		if o.IfVersion != "" {
+			return res, &fs.PathError{Op: "rm", Path: name, Err: backends.ErrIsDir}
 		}
-		return 1, nil
-	}
-	if !recursive {
-		if err := s.Remove(ctx, name, backends.If{}); err != nil {
-			return 0, err
+		if o.Recursive {
+			res.Removed, err = t.removeTree(ctx, name)
+			return res, err
 		}
-		return 1, nil
+	} else if o.IfVersion != "" {
+		e.Version = o.IfVersion
 	}
-	return removeTree(ctx, s, name)
+	if err = t.Store.Remove(ctx, name, backends.If{Match: e.Version}); err == nil {
+		res.Removed = 1
+	}
+	return res, err
 }
 
 // removeTree removes the files below the directory name, then the directories,
 // innermost first. It goes on after an error and returns all of them.
-func removeTree(ctx context.Context, s backends.Store, name string) (removed int64, err error) {
+func (t *Tree) removeTree(ctx context.Context, name string) (removed int64, err error) {
 	var errs []error
 	var batch []backends.Removal
 	dirs := []string{name}
 	flush := func() {
-		for i, err := range backends.RemoveMany(ctx, s, batch) {
+		for i, err := range backends.RemoveMany(ctx, t.Store, batch) {
 			switch {
 			case err == nil:
 				removed++
@@ -62,7 +82,7 @@ func removeTree(ctx context.Context, s backends.Store, name string) (removed int
 		}
 		batch = batch[:0]
 	}
-	for e, err := range walk(ctx, s, name) {
+	for e, err := range t.walk(ctx, name, "") {
 		if err != nil {
 			errs = append(errs, err)
 			break
@@ -82,7 +102,7 @@ func removeTree(ctx context.Context, s backends.Store, name string) (removed int
 		return removed, summary(errs)
 	}
 	for i := len(dirs) - 1; i >= 0; i-- {
-		switch err := s.Remove(ctx, dirs[i], backends.If{}); {
+		switch err := t.Store.Remove(ctx, dirs[i], backends.If{}); {
 		case err == nil:
 			removed++
 		case isAbsent(err): // a key store's directory goes with its last child

@@ -16,7 +16,7 @@ const (
 	// searched in windows that overlap, so that a match of up to overlap bytes
 	// is found wherever it lies; ^ and $ then also match at a window's edge.
 	window  = 1 << 20
-	overlap = 64 << 10
+	overlap = 32 << 10
 	// excerpt is how much of a line longer than a window is returned.
 	excerpt = 256
 )
@@ -25,9 +25,12 @@ const (
 // that are much smaller.
 var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, window) }}
 
+// errNoText means that a content is binary and was not searched.
+var errNoText = errors.New("not a text")
+
 // scan calls emit for every matching line of r and for the lines around it,
-// until emit returns false. Binary content has none.
-func scan(r io.Reader, g *grep, emit func(Line) bool) error {
+// until emit returns false.
+func scan(r io.Reader, g *grep, emit func(Match) bool) error {
 	br := readers.Get().(*bufio.Reader)
 	br.Reset(r)
 	defer func() {
@@ -39,10 +42,10 @@ func scan(r io.Reader, g *grep, emit func(Line) bool) error {
 		return err
 	}
 	if bytes.IndexByte(head, 0) >= 0 {
-		return nil
+		return errNoText
 	}
-	var before []Line // the last g.Before lines that were not emitted
-	after := 0        // lines of context still to come
+	var before []Match // the last g.Before lines that were not emitted
+	after := 0         // lines of context still to come
 	for number := int64(1); ; number++ {
 		text, matched, err := readLine(br, g)
 		if errors.Is(err, io.EOF) {
@@ -59,20 +62,20 @@ func scan(r io.Reader, g *grep, emit func(Line) bool) error {
 				}
 			}
 			before = before[:0]
-			if !emit(Line{Number: number, Text: string(text)}) || g.FirstOnly {
+			if !emit(Match{Line: number, Text: string(text)}) {
 				return nil
 			}
 			after = g.After
 		case after > 0:
 			after--
-			if !emit(Line{Number: number, Text: string(text), Context: true}) {
+			if !emit(Match{Line: number, Text: string(text), Context: true}) {
 				return nil
 			}
 		case g.Before > 0:
 			if len(before) == g.Before {
 				before = append(before[:0], before[1:]...)
 			}
-			before = append(before, Line{Number: number, Text: string(text), Context: true})
+			before = append(before, Match{Line: number, Text: string(text), Context: true})
 		}
 	}
 }
