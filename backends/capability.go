@@ -30,6 +30,22 @@ type Walker interface {
 	Walk(ctx context.Context, dir, after string) iter.Seq2[Entry, error]
 }
 
+// Page is a part of a listing.
+type Page struct {
+	Entries []Entry
+	// More says that something may follow the last entry.
+	More bool
+}
+
+// PageWalker is implemented by stores that list a subtree page by page, where
+// a page costs one request as a rule.
+type PageWalker interface {
+	// WalkPage returns what [Walker.Walk] would yield first, about a thousand
+	// entries, and at least one if there is more. The next page is the one
+	// after the name of the last entry (with a slash if it is a directory).
+	WalkPage(ctx context.Context, dir, after string) (Page, error)
+}
+
 // Copier is implemented by stores that copy without moving bytes through this
 // machine.
 type Copier interface {
@@ -144,6 +160,31 @@ func walkByList(ctx context.Context, s Store, dir, after string, below bool, yie
 		}
 	}
 	return true
+}
+
+// WalkPage returns a page of a walk, or is [errors.ErrUnsupported]: where there
+// are no flat listings, nothing can stand for one at its price.
+func WalkPage(ctx context.Context, s Store, dir, after string) (Page, error) {
+	if w, ok := s.(PageWalker); ok {
+		return w.WalkPage(ctx, dir, after)
+	}
+	return Page{}, &fs.PathError{Op: "walk", Path: dir, Err: errors.ErrUnsupported}
+}
+
+// PageOf returns the first n entries of a walk as a page.
+func PageOf(walk iter.Seq2[Entry, error], n int) (Page, error) {
+	var p Page
+	for e, err := range walk {
+		if err != nil {
+			return Page{}, err
+		}
+		if len(p.Entries) == n {
+			p.More = true
+			break
+		}
+		p.Entries = append(p.Entries, e)
+	}
+	return p, nil
 }
 
 // Copy copies a file. See [Copier]; the fallback reads from into a temporary

@@ -53,6 +53,36 @@ var storeCapabilityUnits = []unit[*storeEnv]{
 			e.Errorf("Walk after a name that is not there has %q, want it to begin at a/b/d", got)
 		}
 	}},
+	{"WalkPage", func(e *storeEnv) {
+		e.growTree()
+		if _, err := backends.WalkPage(e.ctx, e.s, ".", ""); errors.Is(err, errors.ErrUnsupported) {
+			e.Skipf("WalkPage: %v", err)
+		}
+		for _, dir := range []string{".", "a", "a/b", "empty"} {
+			for _, after := range append(e.walk(dir, ""), "") {
+				var got []backends.Entry
+				for at, more := after, true; more; {
+					p, err := backends.WalkPage(e.ctx, e.s, dir, at)
+					if err != nil {
+						e.Fatalf("WalkPage(%q, %q): %v", dir, at, err)
+					}
+					if p.More && len(p.Entries) == 0 {
+						e.Fatalf("WalkPage(%q, %q) brings nothing and says that there is more", dir, at)
+					}
+					if got = append(got, p.Entries...); p.More {
+						at = walkNames(p.Entries[len(p.Entries)-1:])[0]
+					}
+					more = p.More
+				}
+				if names, want := walkNames(got), e.walk(dir, after); !slices.Equal(names, want) {
+					e.Errorf("the pages of %s after %q have %q, Walk has %q", dir, after, names, want)
+				}
+			}
+		}
+		if _, err := backends.WalkPage(e.ctx, e.s, "none", ""); !errors.Is(err, fs.ErrNotExist) {
+			e.Errorf("WalkPage of a directory that is not there: %v, want ErrNotExist", err)
+		}
+	}},
 	{"Walk/Complete", func(e *storeEnv) {
 		e.growTree()
 		for got, err := range backends.Walk(e.ctx, e.s, ".", "") {
@@ -338,7 +368,11 @@ func (e *storeEnv) walk(dir, after string) []string {
 	if err != nil {
 		e.Fatalf("Walk(%q, %q): %v", dir, after, err)
 	}
-	var names []string
+	return walkNames(entries)
+}
+
+// walkNames returns the names of a walk's entries, directories with a slash.
+func walkNames(entries []backends.Entry) (names []string) {
 	for _, entry := range entries {
 		name := entry.Name
 		if entry.IsDir() {

@@ -3,6 +3,7 @@ package faulty
 import (
 	"context"
 	"errors"
+	"io"
 	"iter"
 
 	"github.com/agentfs/agentfs/backends"
@@ -22,6 +23,26 @@ func (w *Faulty) Walk(ctx context.Context, dir, after string) iter.Seq2[backends
 		}
 		f.forward(walker.Walk(ctx, dir, after), yield)
 	}
+}
+
+// WalkPage counts as a Walk.
+func (w *Faulty) WalkPage(ctx context.Context, dir, after string) (backends.Page, error) {
+	walker, ok := w.s.(backends.PageWalker)
+	if !ok {
+		return backends.Page{}, errors.ErrUnsupported
+	}
+	f, err := w.begin(ctx, "Walk", dir)
+	if err != nil {
+		return backends.Page{}, err
+	}
+	page, err := walker.WalkPage(ctx, dir, after)
+	if err == nil && f.cut >= 0 && int64(len(page.Entries)) > f.cut {
+		err = f.wrap(io.ErrUnexpectedEOF)
+	}
+	if err = f.end(err); err != nil {
+		return backends.Page{}, err
+	}
+	return page, nil
 }
 
 func (w *Faulty) Copy(ctx context.Context, from string, src backends.If, to string, opts backends.PutOptions) (backends.Entry, error) {

@@ -21,6 +21,7 @@ type Faulty struct {
 var (
 	_ backends.Store           = (*Faulty)(nil)
 	_ backends.Walker          = (*Faulty)(nil)
+	_ backends.PageWalker      = (*Faulty)(nil)
 	_ backends.Copier          = (*Faulty)(nil)
 	_ backends.Renamer         = (*Faulty)(nil)
 	_ backends.ManyRemover     = (*Faulty)(nil)

@@ -21,3 +21,11 @@ func (s *Store) RemoveMany(ctx context.Context, rs []backends.Removal) []error {
 	}
 	return backends.RemoveMany(ctx, struct{ backends.Store }{s}, rs)
 }
+
+// pageSize is how many entries a page of a walk has: as many as S3's.
+const pageSize = 1000
+
+// WalkPage implements [backends.PageWalker].
+func (s *Store) WalkPage(ctx context.Context, dir, after string) (backends.Page, error) {
+	return backends.PageOf(backends.Walk(ctx, s, dir, after), pageSize)
+}

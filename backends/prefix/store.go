@@ -40,6 +40,7 @@ type store struct {
 
 var (
 	_ backends.Walker          = (*store)(nil)
+	_ backends.PageWalker      = (*store)(nil)
 	_ backends.Copier          = (*store)(nil)
 	_ backends.Renamer         = (*store)(nil)
 	_ backends.ManyRemover     = (*store)(nil)
@@ -136,16 +137,37 @@ func (p *store) List(ctx context.Context, dir, after string) iter.Seq2[backends.
 
 func (p *store) Walk(ctx context.Context, dir, after string) iter.Seq2[backends.Entry, error] {
 	return func(yield func(backends.Entry, error) bool) {
-		outer, err := p.outer("walk", dir)
+		outer, after, err := p.outerWalk(dir, after)
 		if err != nil {
 			yield(backends.Entry{}, err)
 			return
 		}
-		if after != "" && p.dir != "." {
-			after = p.dir + "/" + after
-		}
 		p.forward(backends.Walk(ctx, p.s, outer, after), dir, yield)
 	}
+}
+
+func (p *store) WalkPage(ctx context.Context, dir, after string) (backends.Page, error) {
+	outer, after, err := p.outerWalk(dir, after)
+	if err != nil {
+		return backends.Page{}, err
+	}
+	page, err := backends.WalkPage(ctx, p.s, outer, after)
+	if dir == "." && errors.Is(err, fs.ErrNotExist) {
+		return backends.Page{}, nil // nothing was put in the root yet
+	}
+	for i := range page.Entries {
+		page.Entries[i] = p.entry(page.Entries[i])
+	}
+	return page, p.fail(err)
+}
+
+// outerWalk returns the arguments of a walk for the wrapped store.
+func (p *store) outerWalk(dir, after string) (outerDir, outerAfter string, err error) {
+	outerDir, err = p.outer("walk", dir)
+	if after != "" && p.dir != "." {
+		after = p.dir + "/" + after
+	}
+	return outerDir, after, err
 }
 
 // forward yields what a listing of dir has, renamed.

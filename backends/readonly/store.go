@@ -29,6 +29,7 @@ type store struct {
 
 var (
 	_ backends.Walker          = (*store)(nil)
+	_ backends.PageWalker      = (*store)(nil)
 	_ backends.Copier          = (*store)(nil)
 	_ backends.Renamer         = (*store)(nil)
 	_ backends.ManyRemover     = (*store)(nil)
@@ -62,6 +63,10 @@ func (r *store) Open(ctx context.Context, name string, section backends.Range, c
 
 func (r *store) Walk(ctx context.Context, dir, after string) iter.Seq2[backends.Entry, error] {
 	return backends.Walk(ctx, r.s, dir, after)
+}
+
+func (r *store) WalkPage(ctx context.Context, dir, after string) (backends.Page, error) {
+	return backends.WalkPage(ctx, r.s, dir, after)
 }
 
 func (r *store) Readlink(ctx context.Context, name string) (string, error) {

@@ -28,31 +28,72 @@ func (s *Store) List(ctx context.Context, dir, after string) iter.Seq2[backends.
 // Walk implements [backends.Walker]: a flat LIST. Directories without a marker
 // are left out.
 func (s *Store) Walk(ctx context.Context, dir, after string) iter.Seq2[backends.Entry, error] {
-	return s.listing(ctx, "walk", dir, after, "", func(e backends.Entry) string {
-		if e.IsDir() {
-			return e.Name + "/"
+	return s.listing(ctx, "walk", dir, after, "", walkKey)
+}
+
+// walkKey returns the key by which a walk is ordered.
+func walkKey(e backends.Entry) string {
+	if e.IsDir() {
+		return e.Name + "/"
+	}
+	return e.Name
+}
+
+// WalkPage implements [backends.PageWalker]: what one flat LIST has, but for
+// files at its end of which the next one tells whether a directory hides them.
+func (s *Store) WalkPage(ctx context.Context, dir, after string) (backends.Page, error) {
+	const op = "walk"
+	l, err := s.lister(ctx, op, dir, after, "")
+	if err != nil || l == nil {
+		return backends.Page{}, err
+	}
+	var p backends.Page
+	for {
+		if len(p.Entries) > 0 && l.waits() {
+			p.More = true
+			return p, nil
 		}
-		return e.Name
-	})
+		it, ok, err := l.next()
+		switch {
+		case err != nil:
+			return backends.Page{}, s.fail(ctx, op, dir, err)
+		case !ok:
+			return p, s.existed(ctx, l, op, dir)
+		case it.shown() && walkKey(it.entry) > after:
+			p.Entries = append(p.Entries, it.entry)
+		}
+	}
+}
+
+// lister returns what lists below dir after after; nil if nothing can follow.
+func (s *Store) lister(ctx context.Context, op, dir, after, delimiter string) (*lister, error) {
+	if err := s.keys.checkDir(op, dir); err != nil {
+		return nil, err
+	}
+	l := &lister{s: s, ctx: ctx, prefix: s.keys.dir(dir), delimiter: delimiter, more: true}
+	switch {
+	case after == "":
+	case delimiter == "":
+		l.start = s.keys.prefix + after
+	default:
+		l.start = l.prefix + after
+	}
+	if l.skipped() {
+		return nil, nil
+	}
+	return l, nil
 }
 
 // listing lists below dir. order is the key by which entries come and by which
 // after is meant.
 func (s *Store) listing(ctx context.Context, op, dir, after, delimiter string, order func(backends.Entry) string) iter.Seq2[backends.Entry, error] {
 	return func(yield func(backends.Entry, error) bool) {
-		if err := s.keys.checkDir(op, dir); err != nil {
+		l, err := s.lister(ctx, op, dir, after, delimiter)
+		if err != nil {
 			yield(backends.Entry{}, err)
 			return
 		}
-		l := &lister{s: s, ctx: ctx, prefix: s.keys.dir(dir), delimiter: delimiter, more: true}
-		switch {
-		case after == "":
-		case delimiter == "":
-			l.start = s.keys.prefix + after
-		default:
-			l.start = l.prefix + after
-		}
-		if l.skipped() {
+		if l == nil {
 			return
 		}
 		for {
@@ -66,7 +107,7 @@ func (s *Store) listing(ctx context.Context, op, dir, after, delimiter string, o
 					yield(backends.Entry{}, err)
 				}
 				return
-			case it.hidden || it.entry.Name == "" || after != "" && order(it.entry) <= after:
+			case !it.shown() || after != "" && order(it.entry) <= after:
 				continue
 			}
 			if !yield(it.entry, nil) {
@@ -114,6 +155,8 @@ type item struct {
 	entry  backends.Entry // without a name for a key that is not shown
 	hidden bool           // by a directory of the same name
 }
+
+func (it item) shown() bool { return !it.hidden && it.entry.Name != "" }
 
 // lister reads a listing in the order of its keys and finds the files that a
 // directory hides. "x/" may come long after "x" ("x-1" and "x.txt" lie between
@@ -164,6 +207,15 @@ func (l *lister) next() (item, bool, error) {
 			return item{}, false, err
 		}
 	}
+}
+
+// waits reports whether the next item needs another page.
+func (l *lister) waits() bool {
+	if len(l.queue) == 0 {
+		return l.more
+	}
+	decided, _ := l.hidden(l.queue[0])
+	return !decided
 }
 
 // hidden reports whether a directory hides it, and whether that is known yet.

@@ -36,6 +36,7 @@ type Store struct {
 var (
 	_ backends.Store           = (*Store)(nil)
 	_ backends.Walker          = (*Store)(nil)
+	_ backends.PageWalker      = (*Store)(nil)
 	_ backends.Copier          = (*Store)(nil)
 	_ backends.ManyRemover     = (*Store)(nil)
 	_ backends.Uploader        = (*Store)(nil)
