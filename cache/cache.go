@@ -103,6 +103,9 @@ type FS struct {
 	flushed sync.WaitGroup
 
 	begun    []uploadRecord // uploads that an earlier process began
+	walks    walks          // what programs go through
+	surveys  surveys        // of what lies before them
+	noPages  atomic.Bool    // the store has no flat listings page by page
 	noParts  atomic.Bool    // the store can't make files of parts, or not with our conditions
 	noCopies atomic.Bool    // it can't copy parts
 

@@ -38,6 +38,12 @@ type dir struct {
 	// directory is large.
 	listed time.Time
 	big    bool
+	// deep says that a flat listing of what is below needs more than a page.
+	deep bool
+	// ahead is the survey that has listed it before anybody asked, and how many
+	// entries that brought.
+	ahead        *survey
+	aheadEntries int
 	// seen is when the store last confirmed that the directory is there.
 	seen time.Time
 	// absent has names that the store said don't exist, and when it was asked.

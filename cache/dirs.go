@@ -400,19 +400,11 @@ func (c *FS) walk(ctx context.Context, n *tree.Node, at string) (asked time.Time
 	if !ok || m.key != at {
 		return m.asked, errMoved
 	}
-	below := map[string][]backends.Entry{at: nil}
-	var known func(dir string)
-	known = func(dir string) {
-		if _, ok := below[dir]; ok {
-			return
-		}
-		below[dir] = nil
-		known(path.Dir(dir))
-		below[path.Dir(dir)] = append(below[path.Dir(dir)], backends.Entry{Name: dir, Mode: fs.ModeDir})
-	}
+	l := newFlat(m)
+	some := false
 	for e, err := range backends.Walk(ctx, c.store, at, "") {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, backends.ErrNotDir) {
-			if len(below) > 1 || len(below[at]) > 0 {
+			if some {
 				return m.asked, errMoved // what is behind it is not known
 			}
 			break
@@ -420,31 +412,10 @@ func (c *FS) walk(ctx context.Context, n *tree.Node, at string) (asked time.Time
 		if err != nil {
 			return m.asked, err
 		}
-		if !under(e.Name, at) || e.Name == at {
-			continue
-		}
-		if e.IsDir() {
-			known(e.Name)
-			continue
-		}
-		known(path.Dir(e.Name))
-		below[path.Dir(e.Name)] = append(below[path.Dir(e.Name)], e)
+		some = true
+		l.add(e)
 	}
-	dirs := make([]string, 0, len(below))
-	for dir := range below {
-		dirs = append(dirs, dir)
-	}
-	slices.Sort(dirs) // those above first
-	for _, dir := range dirs {
-		c.ns.Lock()
-		node := c.dirAt(dir)
-		c.ns.Unlock()
-		if node == nil || dirOf(node).local && dir != at {
-			continue
-		}
-		if err := (merging{c: c, dir: node, key: dir, asked: m.asked, moves: m.moves}).all(ctx, below[dir]); err != nil {
-			return m.asked, err
-		}
-	}
-	return m.asked, nil
+	l.end()
+	_, err = c.mergeFlat(ctx, l.take(), nil)
+	return m.asked, err
 }

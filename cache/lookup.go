@@ -22,9 +22,9 @@ import (
 // well.
 const dirTrust = 12
 
-// smallDir is the number of entries up to which a lookup may list the whole
-// directory: one page of S3.
-const smallDir = 1000
+// smallDir is the number of entries from which on a lookup does not list the
+// whole directory: a page of S3 has 1,000, of which some may lie deeper.
+const smallDir = 900
 
 // fresh reports whether what the store said at t is believed now.
 func (c *FS) fresh(t time.Time) bool {
@@ -157,6 +157,10 @@ func (c *FS) ask(ctx context.Context, p *tree.Node, name string) (asked time.Tim
 	d.lone = time.Now()
 	d.mu.Unlock()
 	if list {
+		asked := time.Now()
+		if c.surveyed(ctx, c.walks.visit(ctx, c.tree, p, false), p) {
+			return asked, nil
+		}
 		asked, err := c.list(ctx, p, smallDir)
 		if !errors.Is(err, errBig) {
 			if errors.Is(err, fs.ErrNotExist) {
@@ -212,19 +216,27 @@ func (c *FS) ReadDir(ctx context.Context, n backends.Node) ([]backends.DirEntry,
 	if err != nil {
 		return nil, err
 	}
-	if err := c.refresh(ctx, p); err != nil {
-		return nil, err
+	fork := c.walks.visit(ctx, c.tree, p, true)
+	if !c.listedNow(p) && !c.surveyed(ctx, fork, p) {
+		if err := c.refresh(ctx, p); err != nil {
+			return nil, err
+		}
 	}
+	dirOf(p).used()
 	return c.tree.ReadDir(p)
+}
+
+// listedNow reports whether all that is known of p can be believed.
+func (c *FS) listedNow(p *tree.Node) bool {
+	d := dirOf(p)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.local || c.fresh(d.listed)
 }
 
 // refresh lists p unless what is known of it can be believed.
 func (c *FS) refresh(ctx context.Context, p *tree.Node) error {
-	d := dirOf(p)
-	d.mu.Lock()
-	fresh := d.local || c.fresh(d.listed)
-	d.mu.Unlock()
-	if fresh {
+	if c.listedNow(p) {
 		return nil
 	}
 	return again(func() error {
@@ -242,22 +254,94 @@ func (c *FS) list(ctx context.Context, p *tree.Node, limit int) (asked time.Time
 		return m.asked, nil
 	}
 	return c.share(ctx, m.asked, fmt.Sprint("list ", p.ID(), " ", limit), func(ctx context.Context) error {
-		var all []backends.Entry
-		for e, err := range c.store.List(ctx, m.key, "") {
+		return m.listing(ctx, limit)
+	})
+}
+
+// listing is list for one that asks: a page of a flat listing, which is enough
+// for all that is below a small directory, and if that is cut off what follows
+// in the directory itself.
+func (m merging) listing(ctx context.Context, limit int) error {
+	d := dirOf(m.dir)
+	d.mu.Lock()
+	flat := !d.deep
+	d.mu.Unlock()
+	var l flatPage
+	if flat {
+		var err error
+		if l, err = m.page(ctx); err != nil {
+			return m.listFailed(err)
+		}
+		if l.whole {
+			if err := m.all(ctx, l.direct); err != nil {
+				return err
+			}
+			_, err := m.c.mergeFlat(ctx, l.below, nil)
+			return err
+		}
+	}
+	all := l.direct
+	after := ""
+	if len(all) > 0 {
+		after = all[len(all)-1].Key()
+	}
+	tooMany := func() bool { return limit > 0 && len(all) >= limit }
+	if !tooMany() {
+		for e, err := range m.c.store.List(ctx, m.key, after) {
 			if err != nil {
 				return m.listFailed(err)
 			}
-			all = append(all, e)
-			if limit > 0 && len(all) > limit {
-				d := dirOf(p)
-				d.mu.Lock()
-				d.big = true
-				d.mu.Unlock()
-				return errBig
+			if all = append(all, e); tooMany() {
+				break
 			}
 		}
-		return m.all(ctx, all)
-	})
+	}
+	if tooMany() {
+		d.mu.Lock()
+		d.big = true
+		d.mu.Unlock()
+		return errBig
+	}
+	if err := m.all(ctx, all); err != nil {
+		return err
+	}
+	_, err := m.c.mergeFlat(ctx, l.below, nil)
+	return err
+}
+
+// flatPage is what a page of a flat listing says of a directory.
+type flatPage struct {
+	whole  bool             // it is all that is below
+	direct []backends.Entry // children, up to where it was cut off
+	below  []flatDir        // directories below, of which all is known
+}
+
+// page asks for the first page of a flat listing of m.dir.
+func (m merging) page(ctx context.Context) (flatPage, error) {
+	c, d := m.c, dirOf(m.dir)
+	if c.cfg.TTL == 0 || c.noPages.Load() {
+		return flatPage{}, nil // nothing but the answer to the question is believed
+	}
+	p, err := backends.WalkPage(ctx, c.store, m.key, "")
+	if errors.Is(err, errors.ErrUnsupported) {
+		c.noPages.Store(true)
+		return flatPage{}, nil
+	}
+	if err != nil {
+		return flatPage{}, err
+	}
+	l := newFlat(m)
+	for _, e := range p.Entries {
+		l.add(e)
+	}
+	if !p.More {
+		l.enter(m.key)
+	} else {
+		d.mu.Lock()
+		d.deep = true
+		d.mu.Unlock()
+	}
+	return flatPage{whole: !p.More, direct: l.open[0].entries, below: l.take()}, nil
 }
 
 // listFailed sorts out what a failed listing means: a directory that exists

@@ -118,8 +118,14 @@ func (m merging) all(ctx context.Context, entries []backends.Entry) error {
 		return err
 	}
 	defer end()
-	m.loaded()
 	d := dirOf(m.dir)
+	d.mu.Lock()
+	if d.listed.After(m.asked) {
+		d.mu.Unlock()
+		return nil // a later answer is in
+	}
+	d.mu.Unlock()
+	m.loaded()
 	d.mu.Lock()
 	for _, e := range entries {
 		if m.c.haunts(e) {
@@ -133,8 +139,11 @@ func (m merging) all(ctx context.Context, entries []backends.Entry) error {
 			m.missing(d, name)
 		}
 	})
-	d.listed, d.seen = m.asked, m.asked
-	d.big = len(entries) > smallDir
+	d.listed = m.asked
+	if d.seen.Before(m.asked) {
+		d.seen = m.asked
+	}
+	d.big = len(entries) >= smallDir
 	clear(d.absent)
 	d.mu.Unlock()
 	m.seen()
@@ -160,7 +169,7 @@ func (m merging) seen() {
 
 // present merges that the store has e under name. d.mu is held.
 func (m merging) present(d *dir, name string, e backends.Entry, target string) {
-	if d.oursSince(name, m.asked) || tree.CheckName(name) != nil {
+	if d.oursSince(name, m.asked) || d.absent[name].After(m.asked) || tree.CheckName(name) != nil {
 		return
 	}
 	if g := m.c.ghosts[e.Name]; g != nil && !e.IsDir() {
@@ -177,7 +186,7 @@ func (m merging) present(d *dir, name string, e backends.Entry, target string) {
 		case *file:
 			x.mu.Lock()
 			// What the store has elsewhere, the answer is not about.
-			local := x.localLocked() || x.base.key != e.Name
+			local := x.localLocked() || x.base.key != e.Name || x.seen.After(m.asked)
 			same := !local && e.Mode.Type() == old.Type() && x.base.version == e.Version && x.base.size == e.Size
 			if !local && !same && x.attrs.in != nil {
 				// A link whose record is still to come.
@@ -196,7 +205,9 @@ func (m merging) present(d *dir, name string, e backends.Entry, target string) {
 		case *dir:
 			if e.IsDir() {
 				x.mu.Lock()
-				x.seen = m.asked
+				if x.seen.Before(m.asked) {
+					x.seen = m.asked
+				}
 				x.mu.Unlock()
 				if x.job == nil && m.c.applyAttrs(old, e, a) {
 					m.c.changed(m.dir, name)
@@ -227,7 +238,7 @@ func (m merging) missing(d *dir, name string) {
 	}
 	if f, ok := n.Data.(*file); ok {
 		f.mu.Lock()
-		local := f.localLocked() || f.base.key != join(m.key, name)
+		local := f.localLocked() || f.base.key != join(m.key, name) || f.seen.After(m.asked)
 		f.mu.Unlock()
 		if local {
 			return
