@@ -117,6 +117,7 @@ type FS struct {
 // counters are what [Stats] shows.
 type counters struct {
 	uploads, uploadBytes, copies, removals, failures, conflicts, fetchBytes, cancelled atomic.Int64
+	aheadBytes, aheadUsed, aheadWasted                                                 atomic.Int64
 }
 
 var (
@@ -196,6 +197,7 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 		c.streams = newStreamSizes(backends.PartLimitsOf(c.store))
 	}
 	c.streaming, c.streamIdle = make(chan struct{}, streamAtOnce), streamIdle
+	c.walks.fetches = make(chan struct{}, walkFetches)
 	c.lateTimer = time.AfterFunc(time.Hour, c.flushLate)
 	c.tree = tree.New(c.rootAttr(), &dir{})
 	r.evict = c.evict

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/agentfs/agentfs/backends"
@@ -55,6 +56,8 @@ type file struct {
 	// somebody else removed or replaced it. What is written to such a file
 	// is still the writer's, and goes beside the name.
 	astray string
+
+	guess atomic.Pointer[guess] // of a walk that may come to it
 
 	job *job // not nil while pending; changed under FS.ns as well
 

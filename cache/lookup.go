@@ -158,7 +158,7 @@ func (c *FS) ask(ctx context.Context, p *tree.Node, name string) (asked time.Tim
 	d.mu.Unlock()
 	if list {
 		asked := time.Now()
-		if c.surveyed(ctx, c.walks.visit(ctx, c.tree, p, false), p) {
+		if c.surveyed(ctx, c.visit(ctx, p, false), p) {
 			return asked, nil
 		}
 		asked, err := c.list(ctx, p, smallDir)
@@ -216,7 +216,7 @@ func (c *FS) ReadDir(ctx context.Context, n backends.Node) ([]backends.DirEntry,
 	if err != nil {
 		return nil, err
 	}
-	fork := c.walks.visit(ctx, c.tree, p, true)
+	fork := c.visit(ctx, p, true)
 	if !c.listedNow(p) && !c.surveyed(ctx, fork, p) {
 		if err := c.refresh(ctx, p); err != nil {
 			return nil, err

@@ -111,7 +111,7 @@ func (c *FS) create(ctx context.Context, p *tree.Node, name string, a backends.C
 }
 
 // Open implements [backends.FileSystem].
-func (c *FS) Open(_ context.Context, n backends.Node, flags int) (backends.File, error) {
+func (c *FS) Open(ctx context.Context, n backends.Node, flags int) (backends.File, error) {
 	t, err := c.tree.Own(n)
 	if err != nil {
 		return nil, err
@@ -120,6 +120,7 @@ func (c *FS) Open(_ context.Context, n backends.Node, flags int) (backends.File,
 	if err != nil {
 		return nil, err // not a nil *handle in an interface
 	}
+	c.opened(ctx, h.f, flags)
 	return h, nil
 }
 

@@ -72,6 +72,9 @@ type Stats struct {
 	Failures       int64 `json:"failures"`      // attempts that failed
 	Conflicts      int64 `json:"conflicts"`     // contents put beside others'
 	FetchBytes     int64 `json:"fetch_bytes"`   // bytes read from the store
+	AheadBytes     int64 `json:"ahead_bytes"`   // of small files fetched ahead of a walk
+	AheadUsed      int64 `json:"ahead_used"`    // of those that were opened then
+	AheadWasted    int64 `json:"ahead_wasted"`  // of those that the walk did not come to
 	Cancelled      int64 `json:"cancelled"`     // changes that ended before the store heard of them
 	JournalBytes   int64 `json:"journal_bytes"` // size of the journal on disk
 	RunningJobs    int64 `json:"running_jobs"`  // under way now
@@ -160,10 +163,14 @@ func (c *FS) show(j *job) (p Pending, problem *Problem, ok bool) {
 }
 
 func (c *FS) counted() Stats {
+	c.walks.mu.Lock()
+	c.walks.forget(c, time.Now())
+	c.walks.mu.Unlock()
 	s := Stats{
 		Uploads: c.stats.uploads.Load(), UploadBytes: c.stats.uploadBytes.Load(), Copies: c.stats.copies.Load(),
 		Removals: c.stats.removals.Load(), Failures: c.stats.failures.Load(), Conflicts: c.stats.conflicts.Load(),
-		FetchBytes: c.stats.fetchBytes.Load(), Cancelled: c.stats.cancelled.Load(), JournalBytes: c.journal.Size(),
+		FetchBytes: c.stats.fetchBytes.Load(), Cancelled: c.stats.cancelled.Load(), AheadBytes: c.stats.aheadBytes.Load(),
+		AheadUsed: c.stats.aheadUsed.Load(), AheadWasted: c.stats.aheadWasted.Load(), JournalBytes: c.journal.Size(),
 	}
 	c.q.mu.Lock()
 	defer c.q.mu.Unlock()

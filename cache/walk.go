@@ -1,5 +1,268 @@
 package cache
 
-type walk struct{}
+import (
+	"context"
+	"os"
+	"slices"
+	"time"
 
-func (w *walk) end() {}
+	"github.com/agentfs/agentfs/backends/tree"
+)
+
+const (
+	// firstWindow and maxWalkWindow are how many files a walk may have fetched
+	// that nobody has opened yet, at its beginning and at most.
+	firstWindow, maxWalkWindow = 8, 512
+	// maxAheadBytes bounds the bytes of these files, beyond as many as were
+	// used.
+	maxAheadBytes = 32 << 20
+	// walkFetches is how many files are fetched ahead at once.
+	walkFetches = 64
+	// maxCursors is how many places a group may be at.
+	maxCursors = 4
+	// maxMisses is after how many files in a row that nobody guessed a walk is
+	// given up.
+	maxMisses = 8
+	// walkSteps bounds how far the next file to fetch is looked for at once.
+	walkSteps = 512
+)
+
+// walk is how a group goes through files.
+type walk struct {
+	cursors []*cursor // the last used first
+	window  int
+	misses  int // since somebody opened what was guessed
+	ahead   map[*file]*guess
+	bytes   int64 // of ahead
+	used    int64 // bytes that were guessed and opened
+	wasted  int64
+}
+
+// cursor is a place that a walk has come to.
+type cursor struct {
+	dir    *tree.Node // of the file that was opened last
+	name   string
+	order  order
+	sure   bool       // the order is known
+	near   int        // files that were opened in the same directory, in another order
+	beyond *traversal // the files after those that were guessed
+}
+
+// guess is a file that is fetched because a walk may come to it.
+type guess struct {
+	group  *group
+	cursor *cursor
+	size   int64
+}
+
+// opened follows the caller's way through files: it has opened f. What it is
+// likely to open next is fetched.
+func (c *FS) opened(ctx context.Context, f *file, flags int) {
+	if flags&(os.O_WRONLY|os.O_RDWR|os.O_TRUNC) != 0 {
+		return
+	}
+	right := f.guess.Load()
+	if right == nil && !f.cold() {
+		return
+	}
+	dir, name, ok := c.tree.Where(f.node)
+	if !ok {
+		return
+	}
+	w := &c.walks
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var g *group
+	var cur *cursor
+	now := time.Now()
+	if right != nil && f.guess.CompareAndSwap(right, nil) {
+		g, cur = right.group, right.cursor
+		g.last = now
+		g.walk.hit(c, f, right)
+	} else {
+		g = w.group(c, groupOf(ctx), now)
+		cur = g.miss(c, f, dir, name)
+	}
+	g.step(c.tree, dir)
+	cur.dir, cur.name = dir, name
+	if cur.sure {
+		c.readAhead(g, cur)
+	}
+}
+
+// hit notes that f was opened, as guessed. walks.mu is held.
+func (w *walk) hit(c *FS, f *file, right *guess) {
+	delete(w.ahead, f)
+	w.bytes -= right.size
+	w.used += right.size
+	c.stats.aheadUsed.Add(right.size)
+	w.misses = 0
+	w.window = min(w.window+1, maxWalkWindow)
+}
+
+// miss finds out from where the group has come to f, dir's child name, that
+// nobody guessed. walks.mu is held.
+func (g *group) miss(c *FS, f *file, dir *tree.Node, name string) *cursor {
+	w := &g.walk
+	if w.misses++; w.misses > maxMisses {
+		for _, cur := range w.cursors {
+			cur.sure, cur.near = false, 0
+		}
+		w.window = 0
+	}
+	cur := w.from(c, g, f, dir)
+	if cur == nil {
+		cur = &cursor{}
+		w.cursors = append([]*cursor{cur}, w.cursors[:min(len(w.cursors), maxCursors-1)]...)
+	}
+	w.window = max(w.window/2, firstWindow)
+	cur.beyond = cur.order.after(c.tree, dir, name, g.goesOver)
+	return cur
+}
+
+// from returns the cursor that has come to f, nil if none has. walks.mu is
+// held.
+func (w *walk) from(c *FS, g *group, f *file, dir *tree.Node) *cursor {
+	first := func(i int) *cursor {
+		cur := w.cursors[i]
+		w.cursors = slices.Insert(slices.Delete(w.cursors, i, i+1), 0, cur)
+		return cur
+	}
+	for i, cur := range w.cursors {
+		for _, o := range append([]order{cur.order}, orders...) {
+			steps := walkSteps
+			tr := o.after(c.tree, cur.dir, cur.name, g.goesOver)
+			n := tr.file(&steps)
+			for n != nil && n != f.node && !n.Data.(*file).cold() {
+				n = tr.file(&steps)
+			}
+			if n == f.node {
+				cur.order, cur.sure = o, true
+				return first(i)
+			}
+		}
+	}
+	for i, cur := range w.cursors {
+		if cur.dir == dir {
+			cur.near++
+			cur.sure = cur.sure || cur.near > 1
+			return first(i)
+		}
+	}
+	return nil
+}
+
+// goesOver reports whether the group goes through the children of dir.
+// walks.mu is held.
+func (g *group) goesOver(dir *tree.Node) bool {
+	_, ok := g.read[dir]
+	return ok
+}
+
+// end gives up what was guessed. walks.mu is held.
+func (w *walk) end(c *FS) {
+	for f, gs := range w.ahead {
+		f.guess.CompareAndSwap(gs, nil)
+		w.wrong(c, f, gs)
+	}
+}
+
+// wrong notes that f was fetched in vain. walks.mu is held.
+func (w *walk) wrong(c *FS, f *file, gs *guess) {
+	delete(w.ahead, f)
+	w.bytes -= gs.size
+	w.wasted += gs.size
+	c.stats.aheadWasted.Add(gs.size)
+}
+
+// readAhead fetches files beyond cur until the window is full. walks.mu is
+// held.
+func (c *FS) readAhead(g *group, cur *cursor) {
+	w := &g.walk
+	for steps := walkSteps; len(w.ahead) < w.window && w.bytes+w.wasted < w.used+maxAheadBytes; {
+		n := cur.beyond.file(&steps)
+		if n == nil {
+			return
+		}
+		f := n.Data.(*file)
+		if !f.cold() {
+			continue
+		}
+		f.mu.Lock()
+		size := f.sizeLocked()
+		f.mu.Unlock()
+		gs := &guess{group: g, cursor: cur, size: size}
+		if !f.guess.CompareAndSwap(nil, gs) {
+			continue
+		}
+		if w.ahead == nil {
+			w.ahead = map[*file]*guess{}
+		}
+		w.ahead[f] = gs
+		w.bytes += size
+		c.stats.aheadBytes.Add(size)
+		c.flushed.Go(func() { c.fetchAhead(f, gs) })
+	}
+}
+
+// fetchAhead fetches f.
+func (c *FS) fetchAhead(f *file, gs *guess) {
+	select {
+	case c.walks.fetches <- struct{}{}:
+	case <-c.q.ctx.Done():
+		return
+	}
+	err := f.prefetch(c.q.ctx)
+	<-c.walks.fetches
+	if err == nil || !f.guess.CompareAndSwap(gs, nil) {
+		return
+	}
+	c.walks.mu.Lock()
+	defer c.walks.mu.Unlock()
+	gs.group.walk.wrong(c, f, gs)
+}
+
+// cold reports whether f is a small file that the store has and this machine
+// has not, and that is not on its way.
+func (f *file) cold() bool {
+	if f.guess.Load() != nil {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.gone || f.localLocked() || f.base.size == 0 || f.base.size > wholeMax {
+		return false
+	}
+	if f.c == nil {
+		return true
+	}
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	return len(f.c.inflight) == 0 && !f.c.ext.complete()
+}
+
+// prefetch makes f local, if it is small and not on its way, and waits for it.
+func (f *file) prefetch(ctx context.Context) error {
+	f.mu.Lock()
+	if f.gone || f.localLocked() || f.base.size > wholeMax {
+		f.mu.Unlock()
+		return nil
+	}
+	c := f.content()
+	c.use()
+	f.mu.Unlock()
+	c.mu.Lock()
+	var err error
+	if parts := c.ext.remotes(0, c.length); len(c.inflight) == 0 && len(parts) > 0 && !c.freed {
+		err = c.fill(ctx, parts[0].off, parts[0].end)
+	}
+	c.leave()
+	c.mu.Unlock()
+	f.mu.Lock()
+	idle := f.handles == 0 && !f.gone
+	f.mu.Unlock()
+	if idle {
+		f.fs.rest(f) // so that it can be evicted
+	}
+	return err
+}

@@ -20,8 +20,9 @@ const (
 
 // walks is what is known of the ways that programs take through the tree.
 type walks struct {
-	mu     sync.Mutex
-	groups map[int]*group
+	mu      sync.Mutex
+	groups  map[int]*group
+	fetches chan struct{} // has a place for each file that is fetched ahead
 }
 
 // group is the processes that work together, as far as can be told: a process
@@ -30,7 +31,7 @@ type walks struct {
 type group struct {
 	last time.Time
 	at   map[*tree.Node]string   // the child of each directory that it was in last
-	read map[*tree.Node]struct{} // directories that it has read
+	read map[*tree.Node]struct{} // directories that it has read, or of which it was in two children
 	walk walk
 }
 
@@ -56,13 +57,13 @@ func groupOf(ctx context.Context) int {
 }
 
 // group returns what is known of the group with number id. w.mu is held.
-func (w *walks) group(id int, now time.Time) *group {
+func (w *walks) group(c *FS, id int, now time.Time) *group {
 	g := w.groups[id]
 	if g == nil || now.Sub(g.last) > walkIdle {
 		if g != nil {
-			g.walk.end()
+			g.walk.end(c)
 		}
-		w.forget(now)
+		w.forget(c, now)
 		g = &group{at: map[*tree.Node]string{}, read: map[*tree.Node]struct{}{}}
 		w.groups[id] = g
 	}
@@ -74,39 +75,35 @@ func (w *walks) group(id int, now time.Time) *group {
 	return g
 }
 
-// forget makes room for another group. w.mu is held.
-func (w *walks) forget(now time.Time) {
+// forget ends what is over, and makes room for another group. w.mu is held.
+func (w *walks) forget(c *FS, now time.Time) {
 	if w.groups == nil {
 		w.groups = map[int]*group{}
 	}
-	if len(w.groups) < maxGroups {
-		return
-	}
 	for id, g := range w.groups {
-		if now.Sub(g.last) > walkIdle {
-			g.walk.end()
+		if now.Sub(g.last) > walkIdle || len(w.groups) >= maxGroups {
+			g.walk.end(c)
 			delete(w.groups, id)
 		}
-	}
-	for id, g := range w.groups {
-		if len(w.groups) < maxGroups {
-			break
-		}
-		g.walk.end()
-		delete(w.groups, id)
 	}
 }
 
 // visit notes that the caller looks into p, and whether it reads it. It returns
 // the directory nearest to p of which the caller was in another child before.
-func (w *walks) visit(ctx context.Context, t *tree.Tree, p *tree.Node, read bool) (f *fork) {
+func (c *FS) visit(ctx context.Context, p *tree.Node, read bool) *fork {
 	id := groupOf(ctx)
+	w := &c.walks
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	g := w.group(id, time.Now())
+	g := w.group(c, id, time.Now())
 	if read {
 		g.read[p] = struct{}{}
 	}
+	return g.step(c.tree, p)
+}
+
+// step notes that the group is in p. walks.mu is held.
+func (g *group) step(t *tree.Tree, p *tree.Node) (f *fork) {
 	for n := p; ; {
 		parent, name, ok := t.Where(n)
 		if !ok || parent == n {
@@ -115,6 +112,7 @@ func (w *walks) visit(ctx context.Context, t *tree.Tree, p *tree.Node, read bool
 		was, known := g.at[parent]
 		if known && was != name && f == nil {
 			f = &fork{dir: parent, name: name, back: dirKey(name) < dirKey(was)}
+			g.read[parent] = struct{}{}
 		}
 		g.at[parent] = name
 		n = parent
