@@ -42,7 +42,7 @@ type Page struct {
 type PageWalker interface {
 	// WalkPage returns what [Walker.Walk] would yield first, about a thousand
 	// entries, and at least one if there is more. The next page is the one
-	// after the name of the last entry (with a slash if it is a directory).
+	// after the [WalkKey] of the last entry.
 	WalkPage(ctx context.Context, dir, after string) (Page, error)
 }
 
@@ -165,10 +165,25 @@ func walkByList(ctx context.Context, s Store, dir, after string, below bool, yie
 // WalkPage returns a page of a walk, or is [errors.ErrUnsupported]: where there
 // are no flat listings, nothing can stand for one at its price.
 func WalkPage(ctx context.Context, s Store, dir, after string) (Page, error) {
-	if w, ok := s.(PageWalker); ok {
-		return w.WalkPage(ctx, dir, after)
+	w, ok := s.(PageWalker)
+	if !ok {
+		return Page{}, &fs.PathError{Op: "walk", Path: dir, Err: errors.ErrUnsupported}
 	}
-	return Page{}, &fs.PathError{Op: "walk", Path: dir, Err: errors.ErrUnsupported}
+	p, err := w.WalkPage(ctx, dir, after)
+	if err == nil && p.More && (len(p.Entries) == 0 || WalkKey(p.Entries[len(p.Entries)-1]) <= after) {
+		// Whoever goes on after the last entry would do so for ever.
+		err = &fs.PathError{Op: "walk", Path: dir, Err: fmt.Errorf("the store's page after %q says that there is more, and does not go on", after)}
+	}
+	return p, err
+}
+
+// WalkKey returns the key by which a walk is ordered and after which it can go
+// on: the name, and for a directory the name followed by a slash.
+func WalkKey(e Entry) string {
+	if e.IsDir() {
+		return e.Name + "/"
+	}
+	return e.Name
 }
 
 // PageOf returns the first n entries of a walk as a page.

@@ -70,4 +70,9 @@ func TestFileSystem(t *testing.T) {
 			}, missing...)
 		})
 	}
+	t.Run("listed in pages", func(t *testing.T) {
+		backendtest.FileSystem(t, func(t *testing.T) backends.FileSystem {
+			return newCache(t, &paged{Store: plain{newMemory(t)}, size: 2}, cache.Config{TTL: 5 * time.Second, Durability: "writeback"})
+		}, missing...)
+	})
 }

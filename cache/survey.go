@@ -300,9 +300,8 @@ func (s *survey) sort(l *flat, r *surveyRange, p backends.Page, top, last string
 	key := ""
 	over = !p.More
 	for _, e := range p.Entries {
-		after = e.Name
-		if e.IsDir() {
-			after += "/"
+		if after = backends.WalkKey(e); e.Name == top || !under(e.Name, top) {
+			continue
 		}
 		if key = after; top != "." {
 			key = after[len(top)+1:]
@@ -314,6 +313,9 @@ func (s *survey) sort(l *flat, r *surveyRange, p backends.Page, top, last string
 		if strings.Contains(key, "/") {
 			l.add(e)
 		}
+	}
+	if key == "" {
+		over = true // nothing of this is below the top
 	}
 	if !over && !strings.Contains(key, "/") {
 		// It is among the files of the top itself, which are known: on with the

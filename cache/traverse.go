@@ -17,12 +17,13 @@ type order struct {
 var orders = []order{{}, {filesFirst: true}, {back: true}, {back: true, filesFirst: true}}
 
 // traversal goes on from a file through the tree as far as it is known, asking
-// nobody. A directory's listing is gone through from the place where the
-// traversal enters it to the end, and then from its beginning to there: whoever
-// has another order comes to all of it as well.
+// nobody. If it goes round, a directory's listing is gone through from the place
+// where the traversal enters it to the end, and then from its beginning to there:
+// whoever has another order comes to all of it as well.
 type traversal struct {
 	tree   *tree.Tree
 	order  order
+	round  bool
 	above  func(dir *tree.Node) bool // whether it may go on in what is above its beginning
 	frames []frame                   // the innermost last
 }
@@ -37,8 +38,8 @@ type frame struct {
 }
 
 // after returns a traversal that begins after dir's child name.
-func (o order) after(t *tree.Tree, dir *tree.Node, name string, above func(*tree.Node) bool) *traversal {
-	tr := &traversal{tree: t, order: o, above: above}
+func (o order) after(t *tree.Tree, dir *tree.Node, name string, round bool, above func(*tree.Node) bool) *traversal {
+	tr := &traversal{tree: t, order: o, round: round, above: above}
 	tr.enter(dir)
 	tr.skip(name)
 	return tr
@@ -69,6 +70,13 @@ func (tr *traversal) skip(name string) {
 		f.advance(tr.order.back)
 	case tr.order.back:
 		f.next--
+	}
+	switch {
+	case tr.round:
+	case tr.order.back:
+		f.left = f.next + 1
+	default:
+		f.left = len(f.entries) - f.next
 	}
 }
 

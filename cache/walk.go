@@ -10,12 +10,12 @@ import (
 )
 
 const (
-	// firstWindow and maxWalkWindow are how many files a walk may have fetched
+	// firstWindow and maxWalkWindow are how many files a cursor may have fetched
 	// that nobody has opened yet, at its beginning and at most.
 	firstWindow, maxWalkWindow = 8, 512
-	// maxAheadBytes bounds the bytes of these files, beyond as many as were
-	// used.
-	maxAheadBytes = 32 << 20
+	// windowBytes is what these files may have together, beyond as many bytes as
+	// were used.
+	windowBytes = 16 << 20
 	// walkFetches is how many files are fetched ahead at once.
 	walkFetches = 64
 	// maxCursors is how many places a group may be at.
@@ -30,12 +30,20 @@ const (
 // walk is how a group goes through files.
 type walk struct {
 	cursors []*cursor // the last used first
-	window  int
-	misses  int // since somebody opened what was guessed
+	misses  int       // since somebody opened what was guessed
 	ahead   map[*file]*guess
-	bytes   int64 // of ahead
-	used    int64 // bytes that were guessed and opened
-	wasted  int64
+	used    tally // of what was guessed and opened
+	vain    tally // of what was guessed and not opened, ahead included
+}
+
+// tally counts files and their bytes.
+type tally struct {
+	files, bytes int64
+}
+
+func (t *tally) add(files, bytes int64) {
+	t.files += files
+	t.bytes += bytes
 }
 
 // cursor is a place that a walk has come to.
@@ -46,6 +54,8 @@ type cursor struct {
 	sure   bool       // the order is known
 	near   int        // files that were opened in the same directory, in another order
 	beyond *traversal // the files after those that were guessed
+	window int        // how many files may be ahead of it
+	ahead  int        // how many are
 }
 
 // guess is a file that is fetched because a walk may come to it.
@@ -92,12 +102,12 @@ func (c *FS) opened(ctx context.Context, f *file, flags int) {
 
 // hit notes that f was opened, as guessed. walks.mu is held.
 func (w *walk) hit(c *FS, f *file, right *guess) {
-	delete(w.ahead, f)
-	w.bytes -= right.size
-	w.used += right.size
+	w.drop(f, right)
+	w.used.add(1, right.size)
+	w.vain.add(-1, -right.size)
 	c.stats.aheadUsed.Add(right.size)
 	w.misses = 0
-	w.window = min(w.window+1, maxWalkWindow)
+	right.cursor.window = min(right.cursor.window+1, maxWalkWindow)
 }
 
 // miss finds out from where the group has come to f, dir's child name, that
@@ -106,17 +116,16 @@ func (g *group) miss(c *FS, f *file, dir *tree.Node, name string) *cursor {
 	w := &g.walk
 	if w.misses++; w.misses > maxMisses {
 		for _, cur := range w.cursors {
-			cur.sure, cur.near = false, 0
+			cur.sure, cur.near, cur.window = false, 0, 0
 		}
-		w.window = 0
 	}
 	cur := w.from(c, g, f, dir)
 	if cur == nil {
 		cur = &cursor{}
 		w.cursors = append([]*cursor{cur}, w.cursors[:min(len(w.cursors), maxCursors-1)]...)
 	}
-	w.window = max(w.window/2, firstWindow)
-	cur.beyond = cur.order.after(c.tree, dir, name, g.goesOver)
+	cur.window = max(cur.window/2, firstWindow)
+	cur.beyond = cur.order.after(c.tree, dir, name, true, g.goesOver)
 	return cur
 }
 
@@ -131,7 +140,7 @@ func (w *walk) from(c *FS, g *group, f *file, dir *tree.Node) *cursor {
 	for i, cur := range w.cursors {
 		for _, o := range append([]order{cur.order}, orders...) {
 			steps := walkSteps
-			tr := o.after(c.tree, cur.dir, cur.name, g.goesOver)
+			tr := o.after(c.tree, cur.dir, cur.name, false, g.goesOver)
 			n := tr.file(&steps)
 			for n != nil && n != f.node && !n.Data.(*file).cold() {
 				n = tr.file(&steps)
@@ -169,17 +178,35 @@ func (w *walk) end(c *FS) {
 
 // wrong notes that f was fetched in vain. walks.mu is held.
 func (w *walk) wrong(c *FS, f *file, gs *guess) {
-	delete(w.ahead, f)
-	w.bytes -= gs.size
-	w.wasted += gs.size
+	w.drop(f, gs)
 	c.stats.aheadWasted.Add(gs.size)
+}
+
+// drop takes f from those that are ahead. walks.mu is held.
+func (w *walk) drop(f *file, gs *guess) {
+	delete(w.ahead, f)
+	gs.cursor.ahead--
+}
+
+// mayFetch reports whether one more file may be fetched for cur: there is room
+// in its window, and what the walk has fetched in vain so far is not more than
+// what it was right about and the windows. walks.mu is held.
+func (w *walk) mayFetch(cur *cursor) bool {
+	if cur.ahead >= cur.window || w.vain.bytes >= w.used.bytes+windowBytes {
+		return false
+	}
+	may := w.used.files
+	for _, c := range w.cursors {
+		may += int64(c.window)
+	}
+	return w.vain.files < may
 }
 
 // readAhead fetches files beyond cur until the window is full. walks.mu is
 // held.
 func (c *FS) readAhead(g *group, cur *cursor) {
 	w := &g.walk
-	for steps := walkSteps; len(w.ahead) < w.window && w.bytes+w.wasted < w.used+maxAheadBytes; {
+	for steps := walkSteps; w.mayFetch(cur); {
 		n := cur.beyond.file(&steps)
 		if n == nil {
 			return
@@ -199,7 +226,8 @@ func (c *FS) readAhead(g *group, cur *cursor) {
 			w.ahead = map[*file]*guess{}
 		}
 		w.ahead[f] = gs
-		w.bytes += size
+		w.vain.add(1, size)
+		cur.ahead++
 		c.stats.aheadBytes.Add(size)
 		c.flushed.Go(func() { c.fetchAhead(f, gs) })
 	}

@@ -70,7 +70,7 @@ var storeCapabilityUnits = []unit[*storeEnv]{
 						e.Fatalf("WalkPage(%q, %q) brings nothing and says that there is more", dir, at)
 					}
 					if got = append(got, p.Entries...); p.More {
-						at = walkNames(p.Entries[len(p.Entries)-1:])[0]
+						at = backends.WalkKey(p.Entries[len(p.Entries)-1])
 					}
 					more = p.More
 				}
@@ -374,11 +374,7 @@ func (e *storeEnv) walk(dir, after string) []string {
 // walkNames returns the names of a walk's entries, directories with a slash.
 func walkNames(entries []backends.Entry) (names []string) {
 	for _, entry := range entries {
-		name := entry.Name
-		if entry.IsDir() {
-			name += "/"
-		}
-		names = append(names, name)
+		names = append(names, backends.WalkKey(entry))
 	}
 	return names
 }

@@ -28,15 +28,7 @@ func (s *Store) List(ctx context.Context, dir, after string) iter.Seq2[backends.
 // Walk implements [backends.Walker]: a flat LIST. Directories without a marker
 // are left out.
 func (s *Store) Walk(ctx context.Context, dir, after string) iter.Seq2[backends.Entry, error] {
-	return s.listing(ctx, "walk", dir, after, "", walkKey)
-}
-
-// walkKey returns the key by which a walk is ordered.
-func walkKey(e backends.Entry) string {
-	if e.IsDir() {
-		return e.Name + "/"
-	}
-	return e.Name
+	return s.listing(ctx, "walk", dir, after, "", backends.WalkKey)
 }
 
 // WalkPage implements [backends.PageWalker]: what one flat LIST has, but for
@@ -59,7 +51,7 @@ func (s *Store) WalkPage(ctx context.Context, dir, after string) (backends.Page,
 			return backends.Page{}, s.fail(ctx, op, dir, err)
 		case !ok:
 			return p, s.existed(ctx, l, op, dir)
-		case it.shown() && walkKey(it.entry) > after:
+		case it.shown() && backends.WalkKey(it.entry) > after:
 			p.Entries = append(p.Entries, it.entry)
 		}
 	}

@@ -33,7 +33,8 @@ func newMemory(t testing.TB) *memory.Store {
 }
 
 // remembering is a store that keeps the operation of a put with what was put,
-// as S3 does in an object's metadata.
+// as S3 does in an object's metadata, and lists subtrees in pages: small ones,
+// so that a test's tree takes many.
 type remembering struct {
 	backends.Store
 	mu  sync.Mutex
@@ -42,6 +43,12 @@ type remembering struct {
 
 func newRemembering(s backends.Store) *remembering {
 	return &remembering{Store: s, ops: map[string]backends.Entry{}}
+}
+
+const pageSize = 4
+
+func (r *remembering) WalkPage(ctx context.Context, dir, after string) (backends.Page, error) {
+	return backends.PageOf(backends.Walk(ctx, r.Store, dir, after), pageSize)
 }
 
 func (r *remembering) Put(ctx context.Context, name string, body *io.SectionReader, opts backends.PutOptions) (backends.Entry, error) {
@@ -106,6 +113,7 @@ type Question struct {
 
 type Answer struct {
 	Entries []backends.Entry
+	More    bool // of a page
 	Body    []byte
 	Failed  bool
 	Err     string
@@ -222,6 +230,13 @@ func (s *Server) List(q Question, a *Answer) error {
 	return nil
 }
 
+func (s *Server) WalkPage(q Question, a *Answer) error {
+	p, err := backends.WalkPage(context.Background(), s.s, q.Name, q.After)
+	a.Entries, a.More = p.Entries, p.More
+	a.fail(err)
+	return nil
+}
+
 func (s *Server) Open(q Question, a *Answer) error {
 	r, e, err := s.s.Open(context.Background(), q.Name, q.Range, q.If)
 	if err == nil {
@@ -266,10 +281,10 @@ func (c client) ask(ctx context.Context, what string, q Question) (*Answer, erro
 	select {
 	case <-call.Done:
 		if call.Error != nil {
-			return &Answer{}, call.Error
+			return &Answer{Entries: make([]backends.Entry, 1)}, call.Error
 		}
 	case <-ctx.Done():
-		return &Answer{}, ctx.Err()
+		return &Answer{Entries: make([]backends.Entry, 1)}, ctx.Err()
 	}
 	if len(a.Entries) == 0 {
 		a.Entries = append(a.Entries, backends.Entry{})
@@ -302,6 +317,14 @@ func (c client) List(ctx context.Context, dir, after string) iter.Seq2[backends.
 			yield(backends.Entry{}, err)
 		}
 	}
+}
+
+func (c client) WalkPage(ctx context.Context, dir, after string) (backends.Page, error) {
+	a, err := c.ask(ctx, "WalkPage", Question{Name: dir, After: after})
+	if a.Entries[0].Name == "" {
+		return backends.Page{}, err
+	}
+	return backends.Page{Entries: a.Entries, More: a.More}, err
 }
 
 func (c client) Open(ctx context.Context, name string, r backends.Range, cond backends.If) (io.ReadCloser, backends.Entry, error) {
