@@ -23,7 +23,6 @@ type paged struct {
 	backends.Store
 	size         int
 	pages, lists atomic.Int64
-	opens        atomic.Int64
 	fail         atomic.Bool
 }
 
