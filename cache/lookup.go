@@ -16,7 +16,8 @@ import (
 // A name is taken from the tree while the store confirmed it less than the ttl
 // ago, by a listing of its directory or by itself. After that the store is
 // asked: for the one name, or, when it is the second within a second and the
-// directory is small, for the whole directory in one listing. A directory on
+// directory is small, for the whole directory in one listing. The first question
+// about a directory is for a page of what is in it and below. A directory on
 // the way to a name is believed longer (dirTrust ttls): if a file below it is
 // there, so is the directory, and if not, asking for the file says so as
 // well.
@@ -153,7 +154,11 @@ func (c *FS) confirmed(d *dir, name string, n *tree.Node) bool {
 func (c *FS) ask(ctx context.Context, p *tree.Node, name string) (asked time.Time, err error) {
 	d := dirOf(p)
 	d.mu.Lock()
-	list := time.Since(d.lone) < time.Second && !d.big && c.cfg.TTL > 0
+	second := time.Since(d.lone) < time.Second
+	// Of a directory that nobody has asked about, a page costs no more than one
+	// name, and may bring all that is below it.
+	first := d.listed.IsZero() && !d.deep && !c.noPages.Load()
+	list := (first || second) && !d.big && c.cfg.TTL > 0
 	d.lone = time.Now()
 	d.mu.Unlock()
 	if list {
@@ -161,8 +166,13 @@ func (c *FS) ask(ctx context.Context, p *tree.Node, name string) (asked time.Tim
 		if c.surveyed(ctx, c.visit(ctx, p, false), p) {
 			return asked, nil
 		}
-		asked, err := c.list(ctx, p, smallDir)
-		if !errors.Is(err, errBig) {
+		asked, err := c.list(ctx, p, smallDir, !second)
+		if errors.Is(err, fs.ErrPermission) {
+			// Who may not list may still read; see Stat of such a store.
+			d.mu.Lock()
+			d.big = true
+			d.mu.Unlock()
+		} else if !errors.Is(err, errBig) {
 			if errors.Is(err, fs.ErrNotExist) {
 				err = nil // the directory is gone: so is the name
 			}
@@ -240,28 +250,29 @@ func (c *FS) refresh(ctx context.Context, p *tree.Node) error {
 		return nil
 	}
 	return again(func() error {
-		_, err := c.list(ctx, p, 0)
+		_, err := c.list(ctx, p, 0, false)
 		return err
 	})
 }
 
 // list lists p and merges the listing. With a limit it gives up with errBig
-// when there are more entries than that.
-func (c *FS) list(ctx context.Context, p *tree.Node, limit int) (asked time.Time, err error) {
+// when there are more entries than that, or paged says that it is only to be
+// done by pages of flat listings and the store has none.
+func (c *FS) list(ctx context.Context, p *tree.Node, limit int, paged bool) (asked time.Time, err error) {
 	m, ok := c.merging(p)
 	if !ok {
 		// All that is in it is here; or it was removed and is still open.
 		return m.asked, nil
 	}
 	return c.share(ctx, m.asked, fmt.Sprint("list ", p.ID(), " ", limit), func(ctx context.Context) error {
-		return m.listing(ctx, limit)
+		return m.listing(ctx, limit, paged)
 	})
 }
 
 // listing is list for one that asks: a page of a flat listing, which is enough
 // for all that is below a small directory, and if that is cut off what follows
 // in the directory itself.
-func (m merging) listing(ctx context.Context, limit int) error {
+func (m merging) listing(ctx context.Context, limit int, paged bool) error {
 	d := dirOf(m.dir)
 	d.mu.Lock()
 	flat := !d.deep
@@ -271,6 +282,9 @@ func (m merging) listing(ctx context.Context, limit int) error {
 		var err error
 		if l, err = m.page(ctx); err != nil {
 			return m.listFailed(err)
+		}
+		if paged && m.c.noPages.Load() {
+			return errBig
 		}
 		if l.whole {
 			if err := m.all(ctx, l.direct); err != nil {
