@@ -1,0 +1,127 @@
+package semantics
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/agentfs/agentfs/backends/s3/s3test"
+)
+
+// crowd is a mount of S3 behind a proxy that counts and sees how many objects are
+// being read at once.
+type crowd struct {
+	s3Mount
+	proxy     *s3test.Proxy
+	now, most atomic.Int64
+}
+
+// startCrowd mounts server for the first time.
+func startCrowd(t *testing.T, server s3test.Server, options ...string) *crowd {
+	t.Helper()
+	c := &crowd{proxy: s3test.NewProxy(t, server)}
+	c.proxy.Inject(func(r s3test.Request) s3test.Fault {
+		if r.Op != "GetObject" {
+			return s3test.Fault{}
+		}
+		n := c.now.Add(1)
+		defer c.now.Add(-1)
+		for most := c.most.Load(); n > most && !c.most.CompareAndSwap(most, n); most = c.most.Load() {
+		}
+		time.Sleep(20 * time.Millisecond)
+		return s3test.Fault{}
+	})
+	c.s3Mount = startS3(t, server.Through(c.proxy), publicTempDir(t), nil, append([]string{"ttl", "1h"}, options...)...)
+	return c
+}
+
+const (
+	aheadDirs, aheadFiles = 8, 10
+	aheadNeedle           = "a needle"
+)
+
+// putTree puts a tree of small files beside any mount.
+func putTree(t *testing.T, server s3test.Server) {
+	t.Helper()
+	for i := range aheadDirs {
+		for j := range aheadFiles {
+			text := fmt.Sprintf("%d of %d\n", j, i)
+			if j == 3 {
+				text += aheadNeedle + "\n"
+			}
+			server.Put(t, fmt.Sprintf("%stree/d%d/f%d.txt", keyPrefix, i, j), text)
+		}
+	}
+}
+
+// A program that goes through small files one after another (grep -r, rg, cat *,
+// tar, Python's os.walk) has the next ones fetched in parallel while it reads:
+// each object is asked for once, and the names of a tree of up to about a
+// thousand objects take a page or two, however many directories it has.
+func TestWalksAreReadAhead(t *testing.T) {
+	server := s3test.Versitygw(t)
+	putTree(t, server)
+	const all = aheadDirs * aheadFiles
+	for name, argv := range map[string][]string{
+		"grep":    {"grep", "-rl", aheadNeedle, "tree"},
+		"rg":      {"rg", "--no-ignore", "-l", aheadNeedle, "tree"},
+		"cat":     {"sh", "-c", "cat tree/d*/* | grep " + aheadNeedle[2:]},
+		"tar":     {"sh", "-c", "tar cf - tree | grep -ao '" + aheadNeedle + "'"},
+		"os.walk": {"python3", "-c", "import os\nfor d, _, fs in os.walk('tree'):\n  for f in fs:\n    if '" + aheadNeedle + "' in open(os.path.join(d, f)).read(): print(f)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := startCrowd(t, server)
+			if found := strings.Count(run(t, m.dir, argv[0], argv[1:]...), "\n"); found != aheadDirs {
+				t.Errorf("found %d files of %d", found, aheadDirs)
+			}
+			counts := m.proxy.Counts()
+			if counts["GetObject"] != all || counts["ListObjectsV2"] > 2 || counts["HeadObject"] > 1 {
+				t.Errorf("%d files took %v", all, counts)
+			}
+			if m.most.Load() < 8 {
+				t.Errorf("at most %d objects were read at once", m.most.Load())
+			}
+		})
+	}
+}
+
+// One file that is opened is one object that is asked for, and nothing beside it:
+// no neighbour is fetched, and of the directories on the way a page each.
+func TestALoneOpenFetchesNothingElse(t *testing.T) {
+	server := s3test.Versitygw(t)
+	putTree(t, server)
+	m := startCrowd(t, server)
+	run(t, m.dir, "cat", "tree/d5/f5.txt")
+	if counts := m.proxy.Counts(); counts["GetObject"] != 1 || m.proxy.Total() > 3 {
+		t.Errorf("cat of one file took %v", counts)
+	}
+	m.proxy.Reset()
+	run(t, m.dir, "cat", "tree/d5/f5.txt", "tree/d2/f1.txt")
+	if counts := m.proxy.Counts(); counts["GetObject"] != 1 || m.proxy.Total() != 1 {
+		t.Errorf("cat of one more file took %v", counts)
+	}
+}
+
+// A listing, find and du of a tree that fits into a page are one request in all,
+// and within the ttl none: also for names that are not there. What is read ahead
+// in vain is counted in .agentfs/stats.
+func TestNamesOfASmallTreeAreOnePage(t *testing.T) {
+	server := s3test.Versitygw(t)
+	putTree(t, server)
+	m := startCrowd(t, server)
+	if got := strings.Count(run(t, m.dir, "find", "tree", "-type", "f"), "\n"); got != aheadDirs*aheadFiles {
+		t.Errorf("find has %d files", got)
+	}
+	run(t, m.dir, "sh", "-c", "du -s tree; ls -lR tree; ls tree/d3; cat tree/d3/none 2>/dev/null || true")
+	if counts := m.proxy.Counts(); m.proxy.Total() > 2 || counts["ListObjectsV2"] == 0 {
+		t.Errorf("find, du and ls took %v", counts)
+	}
+	stats, err := os.ReadFile(m.path(".agentfs/stats"))
+	ok(t, "stats", err)
+	if !strings.Contains(string(stats), "agentfs_ahead_wasted_bytes_total") {
+		t.Errorf("stats don't say what was fetched in vain:\n%s", stats)
+	}
+}
