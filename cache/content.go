@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"sync"
 
@@ -22,8 +21,9 @@ type content struct {
 	id uint64 // of the node
 
 	mu       sync.Mutex
-	layer    *layer // nil until something is local
-	users    int    // handles, uploads and fetches
+	layer    *layer   // nil until something is local
+	former   []*layer // that the journal may name instead; see outgrow
+	users    int      // handles, uploads and fetches
 	length   int64
 	ext      extents
 	twin     extents // what objects have of it, too, wherever its bytes are
@@ -114,23 +114,85 @@ func (c *content) leave() {
 }
 
 // local returns the open local file. c.mu is held and the content in use.
-func (c *content) local() (*os.File, error) {
-	if c.layer == nil {
-		c.layer = c.fs.newLayer(c.id, c.users)
+func (c *content) local() (localFile, error) {
+	if err := c.lie(c.length, c.dirty); err != nil {
+		return nil, err
 	}
 	return c.layer.open()
 }
 
+// lie sees to it that the content has a layer in which size bytes can lie. A
+// slot is for what is made here: what is only a copy of an object lies in a file.
+// c.mu is held.
+func (c *content) lie(size int64, made bool) error {
+	switch {
+	case c.layer == nil && made:
+		c.layer = c.fs.newLayer(c.id, c.users, size)
+	case c.layer == nil:
+		c.layer = c.fs.newFile(c.id)
+		c.layer.users = c.users
+		c.layer.rest()
+	case c.layer.slot != nil && size > slotSize:
+		return c.outgrow()
+	}
+	return nil
+}
+
+// outgrow moves the local bytes from a slot into a file. The slot is kept until
+// the journal names the file, which it does with the change that the content
+// outgrows it for. c.mu is held.
+func (c *content) outgrow() error {
+	old := c.layer
+	l := c.fs.newFile(c.id)
+	if err := old.copyRange(l, 0, old.slot.length); err != nil {
+		l.drop()
+		return err
+	}
+	l.users = c.users
+	l.rest()
+	c.layer = l
+	if !c.named {
+		old.drop()
+		return nil
+	}
+	c.former = append(c.former, old)
+	c.kept, c.recorded = notJournaled, false
+	return nil
+}
+
+// dropFormer lets those of c.former go that the journal no longer names. c.mu
+// is held.
+func (c *content) dropFormer(named []*layer) {
+	c.former = slices.DeleteFunc(c.former, func(l *layer) bool {
+		gone := slices.Contains(named, l)
+		if gone {
+			l.drop()
+		}
+		return gone
+	})
+}
+
 // newLayer returns a layer that nobody else has, with or without a file, for so
-// many users.
-func (c *FS) newLayer(id uint64, users int) *layer {
-	l := c.room.spares.take()
+// many users and a content of that size.
+func (c *FS) newLayer(id uint64, users int, size int64) *layer {
+	var l *layer
+	if size <= slotSize {
+		l = c.room.slab.take()
+	}
 	if l == nil {
-		l = &layer{path: c.room.contentPath(id, c.layers.Add(1)), refs: 1}
+		l = c.newFile(id)
 	}
 	l.users = users
 	l.rest()
 	return l
+}
+
+// newFile returns a layer that is a file.
+func (c *FS) newFile(id uint64) *layer {
+	if l := c.room.spares.take(); l != nil {
+		return l
+	}
+	return &layer{path: c.room.contentPath(id, c.layers.Add(1)), refs: 1}
 }
 
 func (c *content) size() int64 {
@@ -365,6 +427,7 @@ func (c *content) evictClean(base *stored) (freed int64, again bool) {
 		c.layer.drop()
 		c.layer = nil
 	}
+	c.dropFormer(slices.Clone(c.former))
 	freed = c.charged
 	c.twin = nil
 	c.ext = whole(base) // a clean content is the object, holes and all
@@ -401,6 +464,7 @@ func (c *content) free() {
 		c.layer.drop()
 		c.layer = nil
 	}
+	c.dropFormer(slices.Clone(c.former))
 	c.ext, c.twin, c.length = nil, nil, 0
 	c.recount()
 }
@@ -413,9 +477,13 @@ func (c *content) materialize() (file string, parts [][2]int64, err error) {
 	defer c.mu.Unlock()
 	c.enter()
 	defer c.leave()
-	f, err := c.local()
-	if err != nil {
+	if _, err := c.local(); err != nil {
 		return "", nil, err
+	}
+	if c.layer.slot != nil {
+		if err := c.outgrow(); err != nil {
+			return "", nil, err
+		}
 	}
 	if !c.ext.complete() {
 		at := int64(0)
@@ -426,5 +494,5 @@ func (c *content) materialize() (file string, parts [][2]int64, err error) {
 			at = e.end
 		}
 	}
-	return c.layer.path, parts, diskError(f.Truncate(c.length))
+	return c.layer.path, parts, c.layer.truncate(c.length)
 }

@@ -2,7 +2,9 @@ package cache_test
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -68,5 +70,49 @@ func TestTruncateUnderSealThenKill(t *testing.T) {
 	p.setRefuse(nil)
 	if err := next.SyncDir(t.Context(), next.Root()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A file that grows out of its slot, while a seal of it waits or not, is after a
+// kill what its last write made of it.
+func TestOutgrowThenKill(t *testing.T) {
+	for _, sealed := range []bool{false, true} {
+		for _, closed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("sealed=%t,closed=%t", sealed, closed), func(t *testing.T) {
+				p := newProbe(newMemory(t))
+				p.setRefuse(refusing("put"))
+				want := strings.Repeat("small", 1000) + strings.Repeat("grown", 30_000)
+				next := killedWith(t, p, "test:outgrown", func(f *cache.FS) {
+					h := newFile(t, f, f.Root(), "f")
+					writeAt(t, h, want[:5000], 0)
+					if sealed {
+						if err := h.Flush(t.Context()); err != nil {
+							t.Fatal(err)
+						}
+					}
+					writeAt(t, h, want[5000:], 5000)
+					if closed {
+						if err := h.Flush(t.Context()); err != nil {
+							t.Fatal(err)
+						}
+					}
+				})
+				n, _ := lookup(t, next, "f")
+				h := openFile(t, next, n, os.O_RDONLY)
+				if got := readAll(t, h, len(want)+1); got != want {
+					t.Errorf("after the kill it has %d bytes that differ from the %d written", len(got), len(want))
+				}
+				if err := closeFile(t, h); err != nil {
+					t.Error(err)
+				}
+				p.setRefuse(nil)
+				if err := next.SyncDir(t.Context(), next.Root()); err != nil {
+					t.Error(err)
+				}
+				if got := get(t, p.Store, "f"); got != want {
+					t.Errorf("the store has %d bytes", len(got))
+				}
+			})
+		}
 	}
 }

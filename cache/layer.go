@@ -7,29 +7,41 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/agentfs/agentfs/backends"
 )
 
-// layer is one sparse file of the room, in which local bytes lie at the
-// offsets that they have in the content. Its fields are guarded by the mutex
-// of the content that it belongs to.
+// layer is one sparse file of the room, or a slot in one, in which local bytes
+// lie at the offsets that they have in the content. Its fields are guarded by
+// the mutex of the content that it belongs to.
 type layer struct {
-	path  string
+	path  string   // of a slot: where a file of its name would be, but is not
 	file  *os.File // open while somebody uses it
+	slot  *slot    // not nil: it has no file of its own
 	users int      // who keep it open
 	refs  int      // the content and its seals; the file goes with the last
+}
+
+// localFile is what a layer's bytes are read from and written to.
+type localFile interface {
+	io.ReaderAt
+	io.WriterAt
+	Truncate(size int64) error
 }
 
 // name is how the journal calls the layer.
 func (l *layer) name() string { return filepath.Base(l.path) }
 
 // open returns the file, made if it is not there.
-func (l *layer) open() (*os.File, error) {
+func (l *layer) open() (localFile, error) {
+	if l.slot != nil {
+		return l.slot, nil
+	}
 	if l.file == nil {
-		f, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, 0o600)
+		f, err := openPlain(l.path, unix.O_RDWR|unix.O_CREAT)
 		if err != nil {
 			return nil, diskError(err)
 		}
@@ -51,6 +63,10 @@ func (l *layer) drop() {
 	if l.refs--; l.refs > 0 {
 		return
 	}
+	if l.slot != nil {
+		l.slot.drop()
+		return
+	}
 	if l.file != nil {
 		l.file.Close()
 		l.file = nil
@@ -61,6 +77,9 @@ func (l *layer) drop() {
 // truncate makes the file that long, open or not. One that is not there and
 // would be empty stays away.
 func (l *layer) truncate(size int64) error {
+	if l.slot != nil {
+		return diskError(l.slot.Truncate(size))
+	}
 	// Not if it is that long: ftruncate(2) would set its time, by which replay
 	// tells when it was written last.
 	if l.file != nil {
@@ -90,11 +109,14 @@ func (l *layer) truncate(size int64) error {
 
 // zero makes [off, end) a hole in the file.
 func (l *layer) zero(off, end int64) error {
-	f, err := l.open()
-	if err != nil {
+	if l.slot != nil {
+		return diskError(l.slot.zero(off, end))
+	}
+	if _, err := l.open(); err != nil {
 		return err
 	}
-	err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, end-off)
+	f := l.file
+	err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, end-off)
 	if !errors.Is(err, unix.EOPNOTSUPP) {
 		return diskError(err)
 	}
@@ -133,8 +155,27 @@ func (l *layer) copyTo(to *layer, off, end, at int64) error {
 	return diskError(err)
 }
 
+// stat returns how long the layer is and when it was written last. One that
+// nothing was written to is not there.
+func (l *layer) stat() (size int64, written time.Time, err error) {
+	if l.slot != nil {
+		if l.slot.time == 0 {
+			return 0, written, fs.ErrNotExist
+		}
+		return l.slot.length, timeOf(l.slot.time), nil
+	}
+	st, err := os.Stat(l.path)
+	if err != nil {
+		return 0, written, err
+	}
+	return st.Size(), st.ModTime(), nil
+}
+
 // extents returns where the file has bytes.
 func (l *layer) extents() (x extents, length int64, err error) {
+	if l.slot != nil {
+		return extents(nil).local(0, l.slot.length), l.slot.length, nil
+	}
 	f, err := os.Open(l.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, nil

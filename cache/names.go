@@ -252,9 +252,12 @@ func (c *FS) leave(b *batch, f *file, at string) {
 	}
 	m := c.unknown(f, at)
 	if m != nil && m.running != nil && m.running.seal != nil {
-		m.Size = m.running.seal.length
-		if l := m.running.seal.layer; l != nil {
-			m.Layer = c.room.keepLayer(l.path)
+		s := m.running.seal
+		m.Size = s.length
+		if s.layer != nil {
+			s.c.mu.Lock()
+			m.Layer = c.room.keepLayer(s.layer)
+			s.c.mu.Unlock()
 		}
 	}
 	switch {
@@ -287,7 +290,7 @@ func (c *FS) unknown(f *file, at string) *maybe {
 	if f.c != nil {
 		f.c.mu.Lock()
 		if f.c.layer != nil && f.c.ext.complete() {
-			m.Layer = c.room.keepLayer(f.c.layer.path)
+			m.Layer = c.room.keepLayer(f.c.layer)
 		}
 		f.c.mu.Unlock()
 	}

@@ -315,8 +315,15 @@ func (f *file) recordLocked(b *batch, r *nodeRecord) {
 		return
 	}
 	c.named = true
-	if c.layer == nil {
-		c.layer = f.fs.newLayer(c.id, c.users)
+	// If it does not fit where it lies and can't be moved, the disk is full, or
+	// worse; see below.
+	_ = c.lie(c.length, true)
+	if former := slices.Clone(c.former); len(former) > 0 {
+		b.after = append(b.after, func() {
+			c.mu.Lock()
+			c.dropFormer(former)
+			c.mu.Unlock()
+		})
 	}
 	b.undo = append(b.undo, func() {
 		c.mu.Lock()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -296,23 +295,23 @@ func (r *replaying) content(f *file, rec *nodeRecord) error {
 		if strings.Contains(rec.Layer, "/") {
 			return errors.New("its file is not in the room")
 		}
-		content.layer = &layer{path: c.room.layerPath(rec.Layer), refs: 1}
+		content.layer = c.room.layerNamed(rec.Layer)
 		r.layers[rec.Layer] = true
 	}
 	var local extents
 	var length int64
 	if content.layer != nil {
-		st, err := os.Stat(content.layer.path)
-		if err == nil && c.journal.Rebooted() && (rec.Map || st.ModTime().UnixNano() > r.synced) {
+		_, written, err := content.layer.stat()
+		if err == nil && c.journal.Rebooted() && (rec.Map || written.UnixNano() > r.synced) {
 			content.ext, content.length, _ = content.layer.extents()
 			if _, err := c.keep(f, string(rec.Name), errors.New("the machine was restarted before the content was known to be on the disk")); err != nil {
 				return err
 			}
 			return errors.New("the machine was restarted before it was known to be on the disk; what is there of it is kept")
 		}
-		if err == nil && st.ModTime().After(timeOf(rec.Ctime)) {
+		if err == nil && written.After(timeOf(rec.Ctime)) {
 			f.attrs.mtime.Store(false)
-			f.node.SetModified(st.ModTime(), st.ModTime())
+			f.node.SetModified(written, written)
 		}
 		if local, length, err = content.layer.extents(); err != nil {
 			return err
@@ -372,8 +371,8 @@ func (r *replaying) mapped(c *content, m *mapRecord, local extents) error {
 		size = local[len(local)-1].end
 	}
 	if c.layer != nil {
-		if st, err := os.Stat(c.layer.path); err == nil {
-			size = max(size, st.Size())
+		if n, _, err := c.layer.stat(); err == nil {
+			size = max(size, n)
 		}
 	}
 	for _, e := range slices.Clone(c.ext) {

@@ -21,7 +21,7 @@ import (
 
 // roomFormat is the version of what a room looks like on disk. A newer binary
 // reads older rooms, an older one refuses newer ones.
-const roomFormat = 2
+const roomFormat = 3
 
 // reserveSize is the size of the reserve.
 const reserveSize = 4 << 20
@@ -31,8 +31,8 @@ const reserveSize = 4 << 20
 //	ROOM/room.json   what the room is for, and its format
 //	ROOM/lock        held by the process that uses it; says who that is
 //	ROOM/journal.db  what the store has still to follow in
-//	ROOM/content/    contents, sparse files; what the journal does not name is
-//	                 removed at start
+//	ROOM/content/    contents, sparse files, and small ones in a slab; what the
+//	                 journal does not name is removed at start
 //	ROOM/kept/       contents that can't be uploaded any more, each with a .json
 //	                 that says what it is; never deleted
 //	ROOM/reserve     space that is given up when the disk is full, so that the
@@ -48,6 +48,7 @@ type room struct {
 	left   bool             // the cache has ended; guarded by budget.mu
 	evict  func(need int64) // asks for room; called with no lock held
 	spares spares
+	slab   slab
 }
 
 // roomInfo is room.json.
@@ -102,6 +103,7 @@ func openRoom(cacheDir, identity, mountPoint string, budget *Budget) (*room, err
 	}
 	r.reserveAgain()
 	r.spares.dir, r.spares.since = r.contentDir(), r.since
+	r.slab.dir = r.contentDir()
 	return r, nil
 }
 
@@ -161,10 +163,13 @@ func (r *room) check(identity string) error {
 	}
 	r.info = info
 	if info.Format < roomFormat {
-		// Format 1 had no journal: its contents are of no use.
-		if err := emptyDir(r.contentDir()); err != nil {
-			return err
+		if info.Format < 2 {
+			// It had no journal: its contents are of no use.
+			if err := emptyDir(r.contentDir()); err != nil {
+				return err
+			}
 		}
+		// 2 had no slab: it is a room of format 3 as it is.
 		info.Format = roomFormat
 		return r.write(info)
 	}
@@ -241,6 +246,7 @@ func (r *room) sync() error {
 
 func (r *room) close() {
 	r.spares.end()
+	r.slab.end()
 	r.budget.leave(r)
 	r.lock.Close()
 }
@@ -253,11 +259,29 @@ func (r *room) contentPath(id, layer uint64) string {
 
 func (r *room) layerPath(name string) string { return filepath.Join(r.contentDir(), name) }
 
-// keepLayer gives a layer a second name, which removeLayer takes away; "" if
-// that can't be.
-func (r *room) keepLayer(path string) string {
+// layerNamed returns the layer that the journal calls name.
+func (r *room) layerNamed(name string) *layer {
+	if l, ok := r.slab.named(name); ok {
+		return l
+	}
+	return &layer{path: r.layerPath(name), refs: 1}
+}
+
+// keepLayer keeps a layer's bytes as they are under a second name, which
+// removeLayer takes away; "" if that can't be. The content that it belongs to is
+// locked.
+func (r *room) keepLayer(l *layer) string {
 	name := "ghost-" + rand.Text()
-	if os.Link(path, r.layerPath(name)) != nil {
+	if l.slot == nil {
+		if os.Link(l.path, r.layerPath(name)) != nil {
+			return ""
+		}
+		return name
+	}
+	to := &layer{path: r.layerPath(name), refs: 1}
+	defer to.rest()
+	if l.copyRange(to, 0, l.slot.length) != nil {
+		to.drop()
 		return ""
 	}
 	return name
@@ -267,12 +291,13 @@ func (r *room) removeLayer(name string) { _ = os.Remove(r.layerPath(filepath.Bas
 
 // sweepContent removes the layers that nothing refers to.
 func (r *room) sweepContent(wanted map[string]bool) {
+	_ = r.slab.keep(wanted) // what can't be opened, whoever needs it can't either
 	all, err := os.ReadDir(r.contentDir())
 	if err != nil {
 		return
 	}
 	for _, e := range all {
-		if !wanted[e.Name()] {
+		if !wanted[e.Name()] && !slabFile(e.Name()) {
 			_ = os.RemoveAll(r.layerPath(e.Name()))
 		}
 	}

@@ -120,7 +120,7 @@ func (s *seal) keep(off, end int64) error {
 	}
 	s.paid += end - off
 	if s.side == nil {
-		s.side = s.c.fs.newLayer(s.c.id, 0)
+		s.side = s.c.fs.newLayer(s.c.id, 0, s.length)
 	}
 	defer s.side.rest()
 	defer s.layer.rest()

@@ -2,8 +2,9 @@ package cache
 
 import (
 	"fmt"
-	"os"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // spareFiles is how many empty files a room has ready.
@@ -46,7 +47,7 @@ func (s *spares) fill() {
 		s.made++
 		path := fmt.Sprintf("%s/spare-%x-%x", s.dir, s.since, s.made)
 		s.mu.Unlock()
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		f, err := openPlain(path, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL)
 		s.mu.Lock()
 		if err != nil {
 			break // whoever needs one meets the same, and says so

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"io"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -45,7 +44,7 @@ type stream struct {
 	op     string
 	upload backends.Upload
 	layer  *layer // kept open
-	file   *os.File
+	file   localFile
 
 	ctx    context.Context
 	cancel context.CancelFunc

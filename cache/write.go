@@ -59,7 +59,10 @@ func (c *content) writeAt(ctx context.Context, p []byte, off int64) (n int, chan
 		c.recount()
 		return 0, false, backends.ErrChanged
 	}
-	f, err := c.local()
+	var f localFile
+	if err = c.lie(max(end, c.length), true); err == nil {
+		f, err = c.layer.open()
+	}
 	if err == nil {
 		err = c.save(off, end)
 	}
@@ -145,8 +148,10 @@ func (c *content) truncate(size int64) (after func(), err error) {
 func (c *content) lengthen(size int64) error {
 	if c.kept == asFile {
 		if c.layer == nil {
-			c.layer = c.fs.newLayer(c.id, c.users)
 			c.kept = notJournaled // under the name of another file
+		}
+		if err := c.lie(size, true); err != nil {
+			return err
 		}
 		if err := c.layer.truncate(size); err != nil {
 			return err
