@@ -21,22 +21,31 @@ type fileSystem struct {
 	t *Tracker
 }
 
-// found notes what a call found or made in parent.
-func (w *fileSystem) found(parent backends.Node, name string, n backends.Node, a backends.Attr, err error) (backends.Node, backends.Attr, error) {
+// Lookup asks again if its answer was overtaken by a change of names in the
+// directory: the kernel looks names up that it knows without the directory's
+// lock, and an old answer would put a node back to where it was.
+func (w *fileSystem) Lookup(ctx context.Context, parent backends.Node, name string) (backends.Node, backends.Attr, error) {
+	for {
+		changes := w.t.changes(parent)
+		n, a, err := w.FileSystem.Lookup(ctx, parent, name)
+		switch {
+		case err == nil && !w.t.found(parent, name, n, changes),
+			errors.Is(err, fs.ErrNotExist) && !w.t.found(parent, name, nil, changes):
+			if ctx.Err() == nil {
+				continue
+			}
+			return nil, backends.Attr{}, ctx.Err()
+		}
+		return n, a, err
+	}
+}
+
+// made notes what a call made in parent.
+func (w *fileSystem) made(parent backends.Node, name string, n backends.Node, a backends.Attr, err error) (backends.Node, backends.Attr, error) {
 	if err == nil {
 		w.t.add(parent, name, n)
 	}
 	return n, a, err
-}
-
-func (w *fileSystem) Lookup(ctx context.Context, parent backends.Node, name string) (backends.Node, backends.Attr, error) {
-	n, a, err := w.FileSystem.Lookup(ctx, parent, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, ok := w.t.Child(parent, name); ok {
-			w.t.remove(parent, name)
-		}
-	}
-	return w.found(parent, name, n, a, err)
 }
 
 func (w *fileSystem) Create(ctx context.Context, parent backends.Node, name string, flags int, at backends.CreateAttr) (backends.Node, backends.Attr, backends.File, error) {
@@ -49,22 +58,22 @@ func (w *fileSystem) Create(ctx context.Context, parent backends.Node, name stri
 
 func (w *fileSystem) Mkdir(ctx context.Context, parent backends.Node, name string, at backends.CreateAttr) (backends.Node, backends.Attr, error) {
 	n, a, err := w.FileSystem.Mkdir(ctx, parent, name, at)
-	return w.found(parent, name, n, a, err)
+	return w.made(parent, name, n, a, err)
 }
 
 func (w *fileSystem) Symlink(ctx context.Context, parent backends.Node, name, target string, at backends.CreateAttr) (backends.Node, backends.Attr, error) {
 	n, a, err := w.ForwardFiles.Symlink(ctx, parent, name, target, at)
-	return w.found(parent, name, n, a, err)
+	return w.made(parent, name, n, a, err)
 }
 
 func (w *fileSystem) Mknod(ctx context.Context, parent backends.Node, name string, at backends.CreateAttr) (backends.Node, backends.Attr, error) {
 	n, a, err := w.ForwardFiles.Mknod(ctx, parent, name, at)
-	return w.found(parent, name, n, a, err)
+	return w.made(parent, name, n, a, err)
 }
 
 func (w *fileSystem) Link(ctx context.Context, n, newParent backends.Node, newName string) (backends.Attr, error) {
 	a, err := w.ForwardFiles.Link(ctx, n, newParent, newName)
-	_, a, err = w.found(newParent, newName, n, a, err)
+	_, a, err = w.made(newParent, newName, n, a, err)
 	return a, err
 }
 

@@ -1,6 +1,7 @@
 package names
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -186,4 +187,54 @@ func rename(model map[string]backends.Node, p, q string, flags backends.RenameFl
 		return x == p || x == q || strings.HasPrefix(x, p+"/") || strings.HasPrefix(x, q+"/")
 	})
 	maps.Copy(model, moved)
+}
+
+// overtaken is a file system in which somebody does something after a lookup
+// has found its answer and before the answer arrives.
+type overtaken struct {
+	backends.FileSystem
+	meanwhile func()
+}
+
+func (o *overtaken) Lookup(ctx context.Context, parent backends.Node, name string) (backends.Node, backends.Attr, error) {
+	n, a, err := o.FileSystem.Lookup(ctx, parent, name)
+	if do := o.meanwhile; do != nil {
+		o.meanwhile = nil
+		do()
+	}
+	return n, a, err
+}
+
+// An answer that a change of names has overtaken is no news.
+func TestLookupIsOvertaken(t *testing.T) {
+	raw := &overtaken{FileSystem: memorytest.New(t, memory.Config{NoTmpfs: true}).FileSystem()}
+	f, tr := FileSystem(raw)
+	ctx := t.Context()
+	mknod := func(name string) backends.Node {
+		n, _, err := backends.MknodAt(ctx, f, f.Root(), name, backends.CreateAttr{Mode: 0o644})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	x := mknod("a")
+	var y backends.Node
+	raw.meanwhile = func() {
+		if err := f.Rename(ctx, f.Root(), "a", f.Root(), "b", 0); err != nil {
+			t.Error(err)
+		}
+		y = mknod("a")
+	}
+	if n, _, err := f.Lookup(ctx, f.Root(), "a"); err != nil || n != y {
+		t.Errorf("Lookup = %v, %v, want the new file", n, err)
+	}
+	wantPaths(t, tr, "the old file", x, "b")
+	wantPaths(t, tr, "the new file", y, "a")
+
+	var z backends.Node
+	raw.meanwhile = func() { z = mknod("c") }
+	if n, _, err := f.Lookup(ctx, f.Root(), "c"); err != nil || n != z {
+		t.Errorf("Lookup = %v, %v, want what came into being", n, err)
+	}
+	wantPaths(t, tr, "what came into being", z, "c")
 }

@@ -39,6 +39,7 @@ type entry struct {
 	at    []place // the one that was used last at the end
 	last  place   // where it was when it lost its last name
 	below int     // how many names there are in it
+	made  uint64  // how often a name in it was made, moved or removed
 	known bool    // not forgotten by the kernel
 }
 
@@ -59,19 +60,49 @@ func (t *Tracker) entry(n backends.Node) *entry {
 	return e
 }
 
-// add says that n is called name in dir.
-func (t *Tracker) add(dir backends.Node, name string, n backends.Node) {
+// changes returns how often a name in dir was made, moved or removed.
+func (t *Tracker) changes(dir backends.Node) uint64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if d := t.nodes[dir]; d != nil {
+		return d.made
+	}
+	return 0
+}
+
+// found says that a lookup has found n under name in dir, nil for nothing, and
+// reports whether that may still be so: names in dir have not changed since
+// there were so many changes. Otherwise it notes nothing.
+func (t *Tracker) found(dir backends.Node, name string, n backends.Node, changes uint64) bool {
 	t.mu.RLock()
 	d := t.nodes[dir]
 	e := t.names[place{d, name}]
-	same := e != nil && e.node == n && e.known && e.at[len(e.at)-1] == place{d, name}
+	same := n == nil && e == nil || e != nil && e.node == n && e.known && e.at[len(e.at)-1] == place{d, name}
 	t.mu.RUnlock()
 	if same {
-		return
+		return true
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.link(place{t.entry(dir), name}, t.entry(n))
+	d = t.entry(dir)
+	switch {
+	case d.made != changes:
+		return false
+	case n == nil:
+		t.unlink(place{d, name})
+	default:
+		t.link(place{d, name}, t.entry(n))
+	}
+	return true
+}
+
+// add says that n was made as name in dir.
+func (t *Tracker) add(dir backends.Node, name string, n backends.Node) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	d := t.entry(dir)
+	d.made++
+	t.link(place{d, name}, t.entry(n))
 }
 
 func (t *Tracker) link(p place, e *entry) {
@@ -120,6 +151,7 @@ func (t *Tracker) remove(dir backends.Node, name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if d := t.nodes[dir]; d != nil {
+		d.made++
 		t.unlink(place{d, name})
 	}
 }
@@ -128,6 +160,8 @@ func (t *Tracker) rename(from backends.Node, oldName string, to backends.Node, n
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	a, b := place{t.entry(from), oldName}, place{t.entry(to), newName}
+	a.dir.made++
+	b.dir.made++
 	if a == b || t.names[a] != nil && t.names[a] == t.names[b] {
 		return // rename(2) of one file's name to another of its names does nothing
 	}
