@@ -14,11 +14,15 @@ type Decision struct {
 	Access Access
 	// Rule is the rule that decides; nil if it is the default of Route, or if
 	// the path is exempt.
-	Rule  *Rule
-	Route Route // that serves the path
+	Rule *Rule
+	// Number is the place of Rule in the list, from 1.
+	Number int
+	Route  Route // that serves the path
 	// Directory is the path whose rule, or default, it is, if that is a
 	// directory above; as a name.
 	Directory string
+	// Original is the name of whose conflict this is the name, if that is why.
+	Original string
 	// Folded says that the rule matches with case and Unicode form folded only.
 	Folded bool
 	Exempt bool
@@ -34,13 +38,20 @@ func (p *Policy) decision(v *verdict, class int) Decision {
 	if v.exempt {
 		return d
 	}
+	if v.original != nil && v.original.access(class) < min(v.by[exact][class].access, v.by[folded][class].access) {
+		d = p.decision(v.original, class)
+		if d.Original == "" {
+			d.Original = nameOf(v.original.path)
+		}
+		return d
+	}
 	s := exact
 	if v.by[folded][class].access < v.by[exact][class].access {
 		s, d.Folded = folded, true
 	}
 	j := v.by[s][class]
 	if j.by < len(p.rules) {
-		d.Rule = p.rules[j.by].Rule
+		d.Rule, d.Number = p.rules[j.by].Rule, j.by+1
 	}
 	if j.by == j.first && (j.hidden < 0 || p.accessOf(j.first, v) == Hide) {
 		return d

@@ -12,6 +12,8 @@
 //   - Paths and patterns are compared as they are written and once more with
 //     case and Unicode form folded; the stricter of the two answers counts.
 //     Some host directories take "Secret" for "secret".
+//   - NAME.conflict-HOST-TIME, which is where the cache puts one of two contents
+//     that both claim NAME, has at most the rights of NAME.
 //
 // So a decision depends on nothing but path and user, and no file has to be
 // looked at.

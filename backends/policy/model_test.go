@@ -117,7 +117,12 @@ func (m naive) in(path string, uid uint32, fold bool) policy.Access {
 }
 
 func (m naive) access(path string, uid uint32) policy.Access {
-	return min(m.in(path, uid, false), m.in(path, uid, true))
+	a := min(m.in(path, uid, false), m.in(path, uid, true))
+	dir, name := path[:strings.LastIndexByte("/"+path, '/')], path[strings.LastIndexByte(path, '/')+1:]
+	if i := strings.LastIndex(name, ".conflict-"); i > 0 {
+		a = min(a, m.access(dir+name[:i], uid))
+	}
+	return a
 }
 
 // rulesOf reads rules and routes from lines: "ACCESS [@ROUTE] [uUID,UID] PATTERN",
@@ -173,6 +178,7 @@ var seeds = [][3]string{
 	{"none /stra\u00dfe/**\nread /\u00e9*", "/STRASSE", "/E\u0301"},
 	{"none /{a,b/c}/**\nwrite /a/[a-z]?\nread /\\*", "/b/c", "/d"},
 	{"none /a**/b\nread /**/x/**", "/aa/b", "/x"},
+	{"none /a/key\nread *.log", "/a/key.conflict-host-1", "/b.log.conflict-h-1"},
 	{"none ../x\nnone a/b\nnone [", "/x", "/y"},
 	{"none /\xff", "/\xff", "/\xff"},
 }
@@ -240,7 +246,7 @@ func explains(t *testing.T, p *policy.Policy, m naive, name string, d policy.Dec
 // Random rules and paths of few segments, so that most have to do with each
 // other.
 func TestDecideRandom(t *testing.T) {
-	segs := []string{"a", "b", "A", "x.log", ".env", "aa", "\u00e9", "E\u0301"}
+	segs := []string{"a", "b", "A", "x.log", ".env", "aa", "\u00e9", "E\u0301", "b.conflict-h-1"}
 	parts := append([]string{"*", "**", "?", "*.log", "{a,b}", "[a-b]", "a*", "{a/b,**/b}", "[^a]"}, segs...)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

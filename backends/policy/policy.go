@@ -48,7 +48,6 @@ type Config struct {
 // Policy decides. It never changes, and its methods may be called by many
 // goroutines at once.
 type Policy struct {
-	cfg    Config
 	rules  []rule
 	routes []route // the longest path first
 	exempt []string
@@ -82,7 +81,6 @@ func New(cfg Config) (*Policy, error) {
 	if !slices.ContainsFunc(cfg.Routes, func(r Route) bool { return r.Path == "/" }) {
 		cfg.Routes = append(cfg.Routes, Route{Path: "/", Default: Write})
 	}
-	p.cfg = cfg
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
 		path, err := absolute(r.Path)
@@ -189,10 +187,6 @@ func (r *rule) mayConcern(dir string) bool {
 	}
 	return false
 }
-
-// Rules returns the rules and routes that the policy was made of. The caller
-// doesn't change them.
-func (p *Policy) Rules() Config { return p.cfg }
 
 // classOf returns the number of what uid has in common with others.
 func (p *Policy) classOf(uid uint32) int { return p.class[uid] }

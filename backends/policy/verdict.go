@@ -1,6 +1,9 @@
 package policy
 
-import "math"
+import (
+	"math"
+	"strings"
+)
 
 // verdict says what the rules make of one path, for every class of users and
 // in every space. It is computed from that of the directory above and what
@@ -10,6 +13,9 @@ type verdict struct {
 	route  int // index in Policy.routes
 	exempt bool
 	by     [spaces][]judgement // one for each class
+	// original is the verdict on the name whose content this is, if the name
+	// is that of a conflict; else nil.
+	original *verdict
 }
 
 // judgement is a verdict for one class of users in one space. Rules go by
@@ -59,8 +65,19 @@ func (p *Policy) judge(up *verdict, path string) *verdict {
 			v.by[s][c] = p.judgement(v, up, above, first[c])
 		}
 	}
+	if up != nil {
+		dir, name := path[:len(up.path)+1], path[len(up.path)+1:]
+		if i := strings.LastIndex(name, conflictMark); i > 0 {
+			v.original = p.judge(up, dir+name[:i])
+		}
+	}
 	return v
 }
+
+// conflictMark begins what a name gets behind it under which one of two
+// contents is kept that both claim the name. It is the mount that makes such
+// names, so they have at most the rights of the original.
+const conflictMark = ".conflict-"
 
 // firsts returns, for each space and class, the first rule that matches the
 // path itself.
@@ -145,7 +162,11 @@ func (v *verdict) access(class int) Access {
 	if v.exempt {
 		return Write
 	}
-	return min(v.by[exact][class].access, v.by[folded][class].access)
+	a := min(v.by[exact][class].access, v.by[folded][class].access)
+	if v.original != nil {
+		a = min(a, v.original.access(class))
+	}
+	return a
 }
 
 // hidden reports whether the path is as if it weren't there.

@@ -12,6 +12,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/policy"
 )
 
 // config is what the user asked for: the file and the --route flags merged.
@@ -19,6 +20,7 @@ type config struct {
 	cacheDir  string        // absolute; empty if not said
 	cacheSize int64         // bytes; 0 if not said
 	routes    []routeConfig // sorted by path
+	rules     []policy.Rule
 }
 
 // routeConfig is one route as the user wrote it.

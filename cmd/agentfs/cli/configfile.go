@@ -102,8 +102,12 @@ func (f configFile) parseTop(c *config, n ast.Node) error {
 				}
 				return c.add(r)
 			})
+		case "policy":
+			var err error
+			c.rules, err = f.parsePolicy(value)
+			return err
 		}
-		return f.fail(at, "unknown key %q; there are cache and routes", key)
+		return f.fail(at, "unknown key %q; there are cache, routes and policy", key)
 	})
 }
 

@@ -22,7 +22,6 @@ const (
 // controlStore makes the store of the control directory. Its files must not
 // touch the mount, which waits for them.
 func (m *mounted) controlStore() (backends.Store, error) {
-	page := func(context.Context) ([]byte, error) { return m.agentsPage() }
 	table := func(write func(io.Writer, mountStatus)) control.File {
 		return control.File{Read: func(ctx context.Context) ([]byte, error) {
 			var b bytes.Buffer
@@ -40,8 +39,9 @@ func (m *mounted) controlStore() (backends.Store, error) {
 		"conflicts": table(writeConflicts),
 		"errors":    table(writeErrors),
 		"stats":     table(writeStats),
-		"README.md": {Read: page},
-		"AGENTS.md": {Read: page},
+		"policy":    {Read: m.policyPage},
+		"README.md": {Read: m.agentsPage},
+		"AGENTS.md": {Read: m.agentsPage},
 	}, control.Config{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())})
 }
 
@@ -51,7 +51,7 @@ var agentsText string
 var agentsTemplate = template.Must(template.New("agents").Parse(agentsText))
 
 // agentsPage is one page for agents on what this mount can do.
-func (m *mounted) agentsPage() ([]byte, error) {
+func (m *mounted) agentsPage(ctx context.Context) ([]byte, error) {
 	type route struct {
 		Path, Store       string
 		ReadOnly, Scratch bool
@@ -61,11 +61,17 @@ func (m *mounted) agentsPage() ([]byte, error) {
 	var data struct {
 		MountPoint       string
 		Routes           []route
-		Writeback, Close bool // there is a route with it
+		Rules            []string // as who reads may see them
+		Writeback, Close bool     // there is a route with it
 		TTL              string
 	}
 	data.MountPoint = m.point
+	data.Rules = m.policyView(ctx).lines()
+	seen := m.sees(ctx)
 	for _, r := range m.routes {
+		if !seen(r.path) {
+			continue
+		}
 		d := r.closeWaitsFor()
 		data.Writeback = data.Writeback || d == durabilityWriteback
 		data.Close = data.Close || d == durabilityClose

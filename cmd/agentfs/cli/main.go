@@ -68,6 +68,9 @@ Routes say which store serves which directory, as PATH=URL or in a YAML file:
   routes:
     /:      {backend: memory, size: 2GiB}
     /data:  {backend: s3, bucket: corpus, prefix: v3/, read_only: true}
+  policy:
+    - {path: "/logs/**", access: append}
+    - {path: ".env", access: none, users: [agent]}
 
 agentfs mount --help lists the options that every route takes. S3 credentials
 come from where the AWS SDK looks for them: the environment, ~/.aws, the
@@ -103,7 +106,7 @@ Exit status:
 			root.AddCommand(c)
 		}
 	}
-	add("mount", p.mountCommand(), p.unmountCommand(), p.demoCommand(), p.statusCommand(), p.syncCommand(), p.checkCommand(), p.recoverCommand())
+	add("mount", p.mountCommand(), p.unmountCommand(), p.demoCommand(), p.statusCommand(), p.syncCommand(), p.checkCommand(), p.explainCommand(), p.recoverCommand())
 	add("files", p.lsCommand(), p.readCommand(), p.writeCommand(), p.editCommand(), p.globCommand(), p.grepCommand(),
 		p.statCommand(), p.mkdirCommand(), p.mvCommand(), p.rmCommand(), p.mcpCommand())
 	root.AddCommand(p.versionCommand())

@@ -62,6 +62,8 @@ Without a route for / there is memory at /.
 Every route takes these options, in its URL or in the file, beside those of its
 backend:
   read_only=true         take no changes
+  access=write           what may be done where no rule of the policy matches:
+                         write, append, read, none or hide
   uid, gid, file_mode, dir_mode
                          of what the store has no attributes for
 and those over an object store such as S3 these, too:

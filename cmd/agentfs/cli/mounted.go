@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/policy"
 	"github.com/agentfs/agentfs/backends/readonly"
 	"github.com/agentfs/agentfs/backends/router"
 	"github.com/agentfs/agentfs/cache"
@@ -42,7 +43,8 @@ type mounted struct {
 	mountOptions
 	log     *slog.Logger
 	routes  []mountedRoute
-	files   backends.FileSystem // of the router
+	files   backends.FileSystem // of the whole tree
+	rules   *policy.Policy      // nil if there are none
 	server  *fusefs.Server
 	started time.Time
 	outcome *outcome
@@ -59,6 +61,9 @@ func (p *program) mount(ctx context.Context, o mountOptions, log *slog.Logger) (
 		return nil, err
 	}
 	m := &mounted{mountOptions: o, log: log, started: time.Now(), budget: cache.NewBudget(o.config.cacheSize)}
+	if m.rules, err = o.config.policy(controlPath); err != nil {
+		return nil, usage(err)
+	}
 	defer func() {
 		if err != nil {
 			m.outcome.close()
@@ -163,7 +168,7 @@ func (m *mounted) compose() (backends.FileSystem, error) {
 	for _, r := range m.routes {
 		routes = append(routes, router.Route{Path: r.path, Store: r.store, Files: r.files, Source: r.source})
 	}
-	all, err := compose(routes)
+	all, err := compose(routes, m.rules)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agentfs/agentfs/backends/policy"
 	"github.com/agentfs/agentfs/cache"
 )
 
@@ -36,12 +37,14 @@ type mountStatus struct {
 
 // routeStatus is one route in .agentfs/status.
 type routeStatus struct {
-	Path       string `json:"path"`
-	Backend    string `json:"backend"`
-	Store      string `json:"store"`
-	Identity   string `json:"identity"`
-	Source     string `json:"source"`
-	ReadOnly   bool   `json:"read_only"`
+	Path     string `json:"path"`
+	Backend  string `json:"backend"`
+	Store    string `json:"store"`
+	Identity string `json:"identity"`
+	Source   string `json:"source"`
+	ReadOnly bool   `json:"read_only"`
+	// Access is what may be done where no rule matches, if that is not write.
+	Access     string `json:"access,omitempty"`
 	Durability string `json:"durability,omitempty"` // empty: close(2) has nothing to wait for
 	TTL        string `json:"ttl,omitempty"`
 	TotalBytes uint64 `json:"total_bytes,omitempty"`
@@ -54,6 +57,7 @@ type routeStatus struct {
 	Cache *cache.Status `json:"cache,omitempty"`
 }
 
+// status returns what who asks may see of the mount's state.
 func (m *mounted) status(ctx context.Context) mountStatus {
 	st := mountStatus{
 		PID:        os.Getpid(),
@@ -77,12 +81,16 @@ func (m *mounted) status(ctx context.Context) mountStatus {
 		}
 		st.Routes = append(st.Routes, rs)
 	}
+	m.censor(ctx, &st)
 	return st
 }
 
 func (r mountedRoute) status(ctx context.Context) routeStatus {
 	rs := routeStatus{
 		Path: r.path, Backend: r.backend, Store: r.String(), Identity: r.identity, Source: r.source, ReadOnly: r.readOnly,
+	}
+	if v := r.values[accessKey].Value; v != policy.Write.String() {
+		rs.Access = v
 	}
 	if u, err := r.inner.StatFS(ctx, r.inner.Root()); err == nil && u.TotalBytes > 0 {
 		rs.TotalBytes, rs.FreeBytes = u.TotalBytes, u.FreeBytes

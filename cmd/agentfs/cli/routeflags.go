@@ -16,7 +16,7 @@ type routeFlags struct {
 }
 
 func (f *routeFlags) register(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.config, "config", "", "YAML file with cache and routes")
+	cmd.Flags().StringVar(&f.config, "config", "", "YAML file with cache, routes and policy")
 	// Not a StringSlice: a URL may contain commas.
 	cmd.Flags().StringArrayVar(&f.routes, "route", nil, "serve PATH from a store, as `PATH=URL`; may be repeated")
 	must(cmd.MarkFlagFilename("config", "yaml", "yml"))
@@ -34,6 +34,9 @@ func (f *routeFlags) given() bool { return f.config != "" || len(f.routes) > 0 }
 
 func (f *routeFlags) read() (*config, error) {
 	c, err := readConfig(f.config, f.routes)
+	if err == nil {
+		_, err = c.policy() // so that what is wrong with it is said at once
+	}
 	return c, usage(err)
 }
 
@@ -59,7 +62,12 @@ func (p *program) openStores(ctx context.Context, f *routeFlags, log *slog.Logge
 	for _, r := range open {
 		routes = append(routes, router.Route{Path: r.path, Store: r.store, Source: r.source})
 	}
-	all, err := compose(routes)
+	rules, err := c.policy()
+	if err != nil {
+		closeAll(open, log)
+		return nil, err
+	}
+	all, err := compose(routes, rules)
 	if err != nil {
 		closeAll(open, log)
 		return nil, err

@@ -54,6 +54,7 @@ func takeGeneric(o *backends.Options) generic {
 		fileMode:   unixmode.From(o.Mode("file_mode", 0o644)),
 		dirMode:    unixmode.From(o.Mode("dir_mode", 0o755)),
 	}
+	o.String(accessKey, "") // the policy's; see config.policy
 	switch {
 	case !slices.Contains(o.Keys(), "durability"):
 	case g.durability != durabilityWriteback && g.durability != durabilityClose:

@@ -46,6 +46,9 @@ func writeRoutes(w io.Writer, st mountStatus) {
 		case r.Backend == "local":
 			stored = "on this host"
 		}
+		if r.Access != "" && !r.ReadOnly {
+			access = "by rule, else " + r.Access
+		}
 		if r.TotalBytes > 0 {
 			room = humanize.IBytes(r.FreeBytes) + " of " + humanize.IBytes(r.TotalBytes) + " free"
 		}

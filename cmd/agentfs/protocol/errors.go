@@ -114,8 +114,12 @@ func Describe(err error) string {
 		} else if k.kind == KindInterrupted {
 			msg = k.text
 		}
-		if k.next != "" && !strings.Contains(msg, k.next) {
-			msg += " (" + k.next + ")"
+		next := k.next
+		if knows, ok := errors.AsType[remedier](err); ok {
+			next = knows.Remedy()
+		}
+		if next != "" && !strings.Contains(msg, next) {
+			msg += " (" + next + ")"
 		}
 		return msg
 	}
@@ -123,6 +127,12 @@ func Describe(err error) string {
 		msg = strings.Replace(msg, pe.Error(), located(pe, ""), 1)
 	}
 	return msg
+}
+
+// remedier is an error that knows what to do about it.
+type remedier interface {
+	error
+	Remedy() string
 }
 
 // located returns what pe says with the path as users write it; text, if there
