@@ -101,7 +101,7 @@ func (c *FS) recordGhost(b *batch, g *ghost) {
 	if g.st != nil {
 		r.Version, r.Size = g.st.version, g.st.size
 	}
-	b.Put("g/"+g.id(), mustJSON(r))
+	b.Put("g/"+g.id(), r.encode())
 }
 
 // id is the ghost's place among the others: a key may have both, a file and a

@@ -144,8 +144,6 @@ type ghostRecord struct {
 	Maybe   *maybe           `json:"maybe,omitempty"`
 }
 
-func idKey(id uint64) string { return fmt.Sprintf("%016x", id) }
-
 func nodeKey(id uint64) string { return "n/" + idKey(id) }
 func mapKey(id uint64) string  { return "x/" + idKey(id) }
 
@@ -285,7 +283,7 @@ func (c *FS) record(b *batch, n *tree.Node, at *tree.Node, name string) {
 	default:
 		return
 	}
-	b.Put(nodeKey(n.ID()), mustJSON(r))
+	b.Put(nodeKey(n.ID()), r.encode())
 }
 
 // anchor records the way to d. c.ns is held.
@@ -417,7 +415,7 @@ func (c *content) journalRow(r row) error {
 	}
 	var b batch
 	c.row++
-	b.Put(c.rowKey(c.row), mustJSON(r))
+	b.Put(c.rowKey(c.row), r.encode())
 	return c.fs.put(&b.Batch)
 }
 

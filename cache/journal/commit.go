@@ -39,12 +39,14 @@ func (q *queue) enter(r *request) bool {
 	return first
 }
 
-// take removes from the queue what is committed next.
-func (q *queue) take() []*request {
+// take removes from the queue what is committed next. A batch that large is true
+// of goes alone.
+func (q *queue) take(large func(*Batch) bool) []*request {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n, changes := 1, q.waiting[0].b.Len()
-	for n < len(q.waiting) && changes+q.waiting[n].b.Len() <= maxGroup {
+	alone := large(q.waiting[0].b)
+	for n < len(q.waiting) && !alone && changes+q.waiting[n].b.Len() <= maxGroup && !large(q.waiting[n].b) {
 		changes += q.waiting[n].b.Len()
 		n++
 	}
@@ -90,7 +92,7 @@ func (j *Journal) Commit(b *Batch) error {
 // lead commits a group, the first of which is the caller's.
 func (j *Journal) lead() {
 	j.turn.Lock()
-	group := j.queue.take()
+	group := j.queue.take(j.bundles)
 	j.commit(group)
 	next := j.queue.next()
 	j.turn.Unlock()
@@ -123,17 +125,29 @@ func (j *Journal) commit(group []*request) {
 }
 
 func (j *Journal) tryCommit(group []*request) error {
+	if err := j.spread(); err != nil {
+		return err
+	}
+	if len(group) == 1 && j.bundles(group[0].b) {
+		return j.commitBundle(group[0].b)
+	}
 	return j.transact(uint64(len(group)), func(seq int64) (bool, error) {
 		numbered := false
 		for _, r := range group {
-			if err := j.stmts.apply(r.b, seq); err != nil {
+			if err := j.applied(r.b, seq); err != nil {
 				return false, err
 			}
 			numbered = r.b.ops[len(r.b.ops)-1].kind == opPut
-			j.unmeasured += len(r.b.ops) + len(r.b.buf)/pageSize
 		}
 		return numbered, nil
 	})
+}
+
+// applied makes the changes of a batch in a transaction, which has the number seq,
+// and counts what the log grows by. Called with turn.
+func (j *Journal) applied(b *Batch, seq int64) error {
+	j.unmeasured += len(b.ops) + len(b.buf)/pageSize
+	return j.stmts.apply(b, seq)
 }
 
 // transact runs f in a transaction that counts as n commits. The number of the

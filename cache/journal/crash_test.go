@@ -56,7 +56,7 @@ func start(t *testing.T, what, dir string) (*exec.Cmd, *bufio.Scanner) {
 }
 
 // restless are options with which as much as possible goes on beside commits.
-var restless = options{bootID: "this boot", logLimit: 128 << 10, idle: time.Millisecond}
+var restless = options{bootID: "this boot", logLimit: 128 << 10, idle: time.Millisecond, bundleMin: 6}
 
 const crashWriters = 4
 
@@ -92,6 +92,9 @@ func childCommits(dir string) error {
 				b.Put(fmt.Sprintf("%d/r%06d", w, n), make([]byte, n*37%3000))
 				b.Delete(fmt.Sprintf("%d/r%06d", w, n-20))
 				b.Put(fmt.Sprintf("%d/c", w), number)
+				if n%3 == 0 { // a bundle
+					b.Put(fmt.Sprintf("%d/c", w), number)
+				}
 				if err := j.Commit(&b); err != nil {
 					fmt.Println("failed:", err)
 					return
@@ -179,7 +182,7 @@ func checkAfterKill(t *testing.T, dir string, acked []int) {
 
 // childChurns keeps the number of keys below n/ at 100 while everything changes.
 func childChurns(dir string) error {
-	j, err := open(dir, options{bootID: "this boot", logLimit: 3 << 20, idle: time.Millisecond})
+	j, err := open(dir, options{bootID: "this boot", logLimit: 3 << 20, idle: time.Millisecond, bundleMin: 4})
 	if err != nil {
 		return err
 	}
@@ -198,6 +201,9 @@ func childChurns(dir string) error {
 		b.Delete(fmt.Sprintf("n/%d", i))
 		b.Put(fmt.Sprintf("other/%d", i%500), make([]byte, i*31%5000))
 		b.Put(fmt.Sprintf("n/%d", i+100), make([]byte, i*17%1000))
+		if i%5 == 0 { // a bundle
+			b.Put(fmt.Sprintf("other/%d", i%7), nil)
+		}
 	}
 }
 

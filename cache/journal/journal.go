@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,7 +15,7 @@ import (
 
 // format is the version of what a journal looks like on disk, kept as SQLite's
 // user_version. An older agentfs refuses a newer format.
-const format = 1
+const format = 2 // 1 had no bundles
 
 // pageSize is that of the database in bytes. Nothing depends on it but speed.
 const pageSize = 4096
@@ -54,8 +55,10 @@ type Journal struct {
 	held       uint64 // number of the last commit that is there: less than seq after a loss
 	booted     bool   // there was a commit by this process, so that meta has the boot
 	closed     bool
-	foldAt     int64 // log size in bytes from which on tend is called for
-	unmeasured int   // about how many pages the log has grown since foldAt was looked at
+	foldAt     int64  // log size in bytes from which on tend is called for
+	unmeasured int    // about how many pages the log has grown since foldAt was looked at
+	format     int64  // of the database
+	bundle     *Batch // that is to be spread over the table; nil if there is none
 
 	queue queue
 
@@ -71,6 +74,8 @@ type options struct {
 	bootID   string        // of the running kernel
 	logLimit int64         // bytes of log from which on it is folded into the database
 	idle     time.Duration // a log that has not grown for so long is folded, unless it is small
+	// bundleMin is how many changes are put down as a bundle; 0 is the default.
+	bundleMin int
 }
 
 // VersionError is the error of [Open] for a journal that a newer agentfs has
@@ -105,6 +110,7 @@ func open(dir string, opt options) (_ *Journal, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
+	opt.bundleMin = cmp.Or(opt.bundleMin, defaultBundleMin)
 	j := &Journal{dir: dir, opt: opt, foldAt: opt.logLimit}
 	if j.ack, err = openAck(filepath.Join(dir, ackName)); err != nil {
 		return nil, err

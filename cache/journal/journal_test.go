@@ -209,7 +209,7 @@ func TestGroupsAreBounded(t *testing.T) {
 	}
 	var sizes []int
 	for len(q.waiting) > 0 {
-		sizes = append(sizes, len(q.take()))
+		sizes = append(sizes, len(q.take(func(*Batch) bool { return false })))
 	}
 	if !slices.Equal(sizes, []int{3, 3, 3, 1}) {
 		t.Errorf("groups of %v", sizes)
@@ -488,7 +488,9 @@ func FuzzBatches(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, program []byte) {
 		dir := t.TempDir()
-		j := mustOpen(t, dir, quiet)
+		opt := quiet
+		opt.bundleMin = 1 + len(program)%7
+		j := mustOpen(t, dir, opt)
 		var b Batch
 		want, pending := map[string]string{}, map[string]string{}
 		next := func() byte {
@@ -516,7 +518,7 @@ func FuzzBatches(f *testing.F) {
 				want = maps.Clone(pending)
 			case 4:
 				mustClose(t, j)
-				j = mustOpen(t, dir, quiet)
+				j = mustOpen(t, dir, opt)
 				wantSilence(t, j)
 			case 5:
 				j.tidy()

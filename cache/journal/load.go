@@ -94,6 +94,12 @@ func (j *Journal) connect(name string) (err error) {
 	if j.log, err = os.OpenFile(name+"-wal", os.O_RDWR, 0); err != nil {
 		return err
 	}
+	if j.format, err = j.db.number("PRAGMA user_version"); err != nil {
+		return err
+	}
+	if err := j.adoptBundle(); err != nil {
+		return err
+	}
 	if j.logSize() == 0 {
 		j.prime()
 	}

@@ -19,11 +19,7 @@ func (j *Journal) path(name string) string { return filepath.Join(j.dir, name) }
 // of f and returns it. f may use the journal.
 func (j *Journal) All(f func(key string, value []byte) error) error {
 	return j.read(func(d *db) error {
-		return d.each("SELECT key, value FROM kv ORDER BY key", nil, func(row []driver.Value) error {
-			key, _ := row[0].([]byte)
-			value, _ := row[1].([]byte)
-			return f(string(key), value)
-		})
+		return d.records(func(key, value []byte) error { return f(string(key), value) })
 	})
 }
 
@@ -114,6 +110,12 @@ func countUnlocked(dir, prefix string, anyOf []string) (n int64, err error) {
 }
 
 func (d *db) count(prefix string, anyOf []string) (int64, error) {
+	if b, err := d.readBundle(); err != nil || b != nil {
+		if err != nil {
+			return 0, err
+		}
+		return d.countMerged(prefix, anyOf)
+	}
 	key := append([]byte{}, prefix...)
 	query, args := "SELECT count(*) FROM kv WHERE key >= ?", []driver.Value{key}
 	if end := prefixEnd(key); end != nil {

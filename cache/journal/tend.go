@@ -18,15 +18,18 @@ const vacuumStep = 256
 type tending struct {
 	work  chan struct{} // something was committed
 	grown chan struct{} // the log is too large
-	stop  chan struct{}
-	once  sync.Once
-	wg    sync.WaitGroup
+	// bundled: there is a bundle to be spread.
+	bundled chan struct{}
+	stop    chan struct{}
+	once    sync.Once
+	wg      sync.WaitGroup
 }
 
 func (j *Journal) startTending() {
 	t := &j.tending
 	t.work = make(chan struct{}, 1)
 	t.grown = make(chan struct{}, 1)
+	t.bundled = make(chan struct{}, 1)
 	t.stop = make(chan struct{})
 	if j.logSize() > 0 {
 		t.committed(j.logSize() > j.foldAt)
@@ -81,6 +84,9 @@ func (j *Journal) tend() {
 		select {
 		case <-t.stop:
 			return
+		case <-t.bundled:
+			j.spreadSoon()
+			continue
 		case <-work:
 			work, seen = nil, j.done.Load()
 			timer.Reset(j.opt.idle)
