@@ -117,6 +117,15 @@ func TestStore(t *testing.T) {
 		"stored <= 1.5 x SDK: **", "entries of one directory, listed")
 }
 
+// TestGrowth runs every workload of part "growth".
+func TestGrowth(t *testing.T) {
+	require(t, exists("/dev/fuse"), "/dev/fuse")
+	_, err := (&bench{}).findVersitygw()
+	require(t, err == nil, "versitygw (make tools)")
+	report := quickRun(t, "--part", "growth", "--only", "SDK,agentfs", "--agentfs", buildAgentfs(t))
+	wantIn(t, report, "| grep -r, 120 x 4 KiB |", "| cat by 64 readers, 30 x 4 KiB |", "xychart-beta", `line "agentfs" [`)
+}
+
 // TestRequestsAreCounted compares the kernel's count with what a loopback mount,
 // which caches no missing names, must have been asked.
 func TestRequestsAreCounted(t *testing.T) {

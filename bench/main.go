@@ -29,6 +29,7 @@ import (
 	"os/signal"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -57,6 +58,8 @@ type options struct {
 	storeSize    int64         // of the one large object
 	storeMedium  int64         // of the object that is appended to and copied
 	storeLimit   time.Duration // how long one workload may take
+	growthFiles  []int         // of the trees of part "growth"
+	growthSizes  []int64       // of its files, in bytes
 	storeFaults  float64       // which part of the requests fails
 	storePending int           // how many pending uploads the memory measurement makes
 	storeEntries int           // how many entries it has listed
@@ -101,7 +104,9 @@ func parseFlags(args []string, errs io.Writer) (options, error) {
 	fl := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fl.SetOutput(errs)
 	o := options{args: args}
-	parts := fl.String("part", "local,store", "which parts to run")
+	parts := fl.String("part", "local,store", "which parts to run, of local, store and growth")
+	growthFiles := fl.String("growth-files", "1000,10000,100000", "numbers of files of part growth")
+	growthSizes := fl.String("growth-sizes", "1KiB,32KiB,1MiB,32MiB,256MiB,1GiB", "sizes of files of part growth")
 	rows := fl.String("rows", "", "run only the workloads whose names match this regular expression")
 	only := fl.String("only", "", "run only these candidates, of tmpfs, loopback, loopback-nopt, agentfs, agentfs-nopt (nopt: without passthrough), SDK and the peers")
 	size := fl.String("size", "256MiB", "size of the file that data workloads read and write")
@@ -130,8 +135,8 @@ func parseFlags(args []string, errs io.Writer) (options, error) {
 	}
 	o.parts, o.only = list(*parts), list(*only)
 	for _, p := range o.parts {
-		if p != "local" && p != "store" {
-			return o, usage(fl, "--part: there is no part %q, only local and store", p)
+		if !slices.Contains([]string{"local", "store", "growth"}, p) {
+			return o, usage(fl, "--part: there is no part %q, only local, store and growth", p)
 		}
 	}
 	var err error
@@ -148,6 +153,20 @@ func parseFlags(args []string, errs io.Writer) (options, error) {
 		}
 		*v.to = int64(n) &^ (1<<20 - 1) // whole blocks of the largest kind
 	}
+	for _, text := range list(*growthFiles) {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			return o, usage(fl, "--growth-files: %q is not a number of files", text)
+		}
+		o.growthFiles = append(o.growthFiles, n)
+	}
+	for _, text := range list(*growthSizes) {
+		n, err := humanize.ParseBytes(text)
+		if err != nil || n < 1 || n > 1<<34 {
+			return o, usage(fl, "--growth-sizes: %q is not a size up to 16GiB", text)
+		}
+		o.growthSizes = append(o.growthSizes, int64(n))
+	}
 	if o.rounds < 1 || o.files < 1 || o.storeFiles < 1 || o.memFiles < 0 || o.handles < 0 || o.storePending < 0 || o.storeEntries < 0 {
 		return o, usage(fl, "counts must be positive")
 	}
@@ -158,6 +177,7 @@ func parseFlags(args []string, errs io.Writer) (options, error) {
 		o.rounds, o.size, o.files, o.memFiles = 1, 2<<20, 50, min(o.memFiles, 200)
 		o.storeFiles, o.storeSize, o.storeMedium = 20, 9<<20, 6<<20
 		o.storePending, o.storeEntries = min(o.storePending, 300), min(o.storeEntries, 2500)
+		o.growthFiles, o.growthSizes = []int{30, 120}, []int64{1 << 10, 9 << 20}
 	}
 	if !*storeMemory {
 		o.storePending, o.storeEntries = 0, 0

@@ -139,6 +139,18 @@ func (s *sdk) getAll(ctx context.Context, prefix string, f func(name string, bod
 	return g.Wait()
 }
 
+// search reads every object below prefix and fails unless want of them have the
+// needle.
+func (s *sdk) search(ctx context.Context, prefix string, want int) error {
+	found := 0
+	err := s.getAll(ctx, prefix, func(_ string, body []byte) {
+		if bytes.Contains(body, []byte(needle)) {
+			found++
+		}
+	})
+	return errors.Join(err, wantCount("files with the needle", found, want))
+}
+
 // putLarge writes one object in parts that are under way side by side.
 func (s *sdk) putLarge(ctx context.Context, key string, body []byte) error {
 	up, err := s.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: aws.String(bucket), Key: &key})

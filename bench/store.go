@@ -28,7 +28,13 @@ type storeRun struct {
 }
 
 // store runs part "store".
-func (b *bench) store(ctx context.Context, out io.Writer) (err error) {
+func (b *bench) store(ctx context.Context, out io.Writer) error {
+	return b.onStore(ctx, out, b.storeRows, nil)
+}
+
+// onStore starts a store, measures the rows and writes their table; then, if it is
+// not nil, what after makes of it.
+func (b *bench) onStore(ctx context.Context, out io.Writer, rows func(*storeData) []storeRow, after func(*storeTable)) (err error) {
 	d := likeS3
 	if b.quick {
 		d = delays{}
@@ -53,12 +59,15 @@ func (b *bench) store(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	server.slow.setFaults(faults{b.storeFaults, allFaults})
-	table := newStoreTable(b.storeRows(data), run.candidates())
+	table := newStoreTable(rows(data), run.candidates())
 	if len(table.rows) > 0 && len(table.candidates) > 0 {
 		if err := run.rounds(ctx, table); err != nil {
 			return err
 		}
 		table.write(out, b, d)
+		if after != nil {
+			after(table)
+		}
 	}
 	server.slow.setFaults(faults{})
 	return run.storeMemory(ctx, out)

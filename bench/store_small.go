@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -69,19 +68,22 @@ func (d *storeData) smallRows() []storeRow {
 		{
 			name: "grep -r, " + files + ", cold",
 			from: seedSmall,
-			sdk: func(ctx context.Context, s *sdk, prefix string) error {
-				found := 0
-				err := s.getAll(ctx, prefix, func(_ string, body []byte) {
-					if bytes.Contains(body, []byte(needle)) {
-						found++
-					}
-				})
-				return errors.Join(err, wantCount("files with the needle", found, (n+9)/10))
-			},
+			sdk:  d.search,
 			mount: func(ctx context.Context, w *onMount) error {
 				out, err := tool(ctx, "grep", "-r", "-l", needle, w.dir)
 				return errors.Join(err, wantCount("files with the needle", strings.Count(out, "\n"), (n+9)/10))
 			},
+			targets: []target{withinSDK(1.5)},
+		},
+		{
+			name: "rg, " + files + ", cold",
+			from: seedSmall,
+			sdk:  d.search,
+			mount: func(ctx context.Context, w *onMount) error {
+				out, err := tool(ctx, "rg", "--no-config", "-l", needle, w.dir)
+				return errors.Join(err, wantCount("files with the needle", strings.Count(out, "\n"), (n+9)/10))
+			},
+			targets: []target{withinSDK(1.5)},
 		},
 		{
 			name: fmt.Sprintf("ls -lR, %d files, cold", n),
@@ -94,10 +96,16 @@ func (d *storeData) smallRows() []storeRow {
 				out, err := tool(ctx, "ls", "-lR", w.dir)
 				return errors.Join(err, wantCount("files", strings.Count(out, ".txt\n"), n))
 			},
+			targets: []target{withinSDK(1.5)},
 		},
 		remove, remove.after("listed", listed),
 		move, move.after("listed", listed),
 	}
+}
+
+// search looks for the needle in all that is below prefix, without a mount.
+func (d *storeData) search(ctx context.Context, s *sdk, prefix string) error {
+	return s.search(ctx, prefix, (len(d.small)+9)/10)
 }
 
 // after returns the row as it is on a mount that is not cold.

@@ -21,6 +21,14 @@ func storedWithin(factor float64) target {
 	}}
 }
 
+// withinSDK aims at a part of the time that the SDK alone takes, in workloads that
+// leave nothing.
+func withinSDK(factor float64) target {
+	return target{fmt.Sprintf("<= %.1f x SDK", factor), func(t *storeTable, row string) string {
+		return times(ratioOf(t.cells[agentfs][row].returned, t.of(sdkAlone, row).returned))
+	}}
+}
+
 // returnedWithin aims at a part of the time that a loopback mount takes.
 func returnedWithin(factor float64) target {
 	return target{fmt.Sprintf("returned <= %.0f x loopback", factor), func(t *storeTable, row string) string {
