@@ -41,20 +41,27 @@ type survey struct {
 	c   *FS
 	top *tree.Node
 
+	names []string // children that are to be listed, in the order of keys
+	back  bool     // the reader goes through them backwards
+
 	mu      sync.Mutex
 	moved   chan struct{} // closed at the next progress
-	names   []string      // children that are to be listed, the next first
-	back    bool          // the reader goes through them backwards
+	taken   []bool        // names that are in a range, or were
+	left    int           // names that are not
 	ranges  []*surveyRange
 	workers int
 	pages   int // that were asked for
 	entries int // listed that somebody has read since
 	ended   bool
+	// How many entries so many children have, to guess by what the others have.
+	known, knownEntries int
 }
 
-// surveyRange is a row of children that are listed in one go.
+// surveyRange is a row of children that are listed in one go: names[from:to]. It
+// takes in those that follow as far as its pages have them.
 type surveyRange struct {
-	names  []string // in the order of keys
+	from, to int
+
 	pages  int
 	wanted bool   // a reader waits for the next page
 	pos    string // the key of the last entry, from the top
@@ -96,7 +103,7 @@ func (all *surveys) over(t *tree.Tree, p *tree.Node) *survey {
 // survey begins one at f.
 func (c *FS) survey(f *fork) *survey {
 	s := &survey{c: c, top: f.dir, back: f.back, moved: make(chan struct{})}
-	s.names = s.missing(f.name)
+	s.look(f.name)
 	if len(s.names) < 2 {
 		return nil // one directory is listed as fast by its reader
 	}
@@ -111,36 +118,40 @@ func (c *FS) survey(f *fork) *survey {
 	c.surveys.by[f.dir] = s
 	c.surveys.n.Add(1)
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.take(slices.Index(s.names, f.name)); r != nil {
+		s.start(r)
+	}
 	s.hire()
-	s.mu.Unlock()
 	return s
 }
 
-// missing returns the directories from the child called from on, in the order
-// of the reader, that have to be listed.
-func (s *survey) missing(from string) (names []string) {
-	s.c.tree.Children(s.top, func(name string, n *tree.Node) {
-		after := dirKey(name) >= dirKey(from)
+// look finds the directories that have to be listed, from the child called from
+// on in the direction of the reader, and how large those are that are known.
+func (s *survey) look(from string) {
+	t := s.c.tree
+	t.Children(s.top, func(name string, n *tree.Node) {
+		ahead := dirKey(name) >= dirKey(from)
 		if s.back {
-			after = dirKey(name) <= dirKey(from)
+			ahead = dirKey(name) <= dirKey(from)
 		}
-		if after && n.IsDir() && !s.c.listedNow(n) {
-			names = append(names, name)
+		switch {
+		case !n.IsDir():
+		case s.c.listedNow(n):
+			s.known++
+			s.knownEntries += t.Len(n)
+		case ahead:
+			s.names = append(s.names, name)
 		}
 	})
-	slices.SortFunc(names, func(a, b string) int {
-		if s.back {
-			a, b = b, a
-		}
-		return strings.Compare(dirKey(a), dirKey(b))
-	})
-	return names
+	slices.SortFunc(s.names, func(a, b string) int { return strings.Compare(dirKey(a), dirKey(b)) })
+	s.taken, s.left = make([]bool, len(s.names)), len(s.names)
 }
 
 // hire starts workers, more of them as more is used. s.mu is held.
 func (s *survey) hire() {
-	for s.workers < min(surveyWorkers, 2+s.entries/pageEntries) && len(s.names) > 0 && !s.ended {
-		s.start(s.take())
+	for s.workers < min(surveyWorkers, 2+s.entries/pageEntries) && s.left > 0 && !s.ended {
+		s.start(s.take(s.next()))
 	}
 }
 
@@ -168,8 +179,9 @@ func (s *survey) work(r *surveyRange) {
 		err := s.list(r)
 		s.mu.Lock()
 		s.ranges = slices.DeleteFunc(s.ranges, func(o *surveyRange) bool { return o == r })
+		s.known += r.to - r.from
 		s.ended = s.ended || err != nil
-		r = s.take()
+		r = s.take(s.next())
 		s.step()
 		s.mu.Unlock()
 	}
@@ -195,25 +207,57 @@ func (s *survey) leave() {
 	all.n.Add(-1)
 }
 
-// take returns the next range: a part of what is left, so that the ranges become
-// smaller towards the end and all workers are busy until then; nil if nothing is
-// left. s.mu is held.
-func (s *survey) take() *surveyRange {
-	if s.ended || len(s.names) == 0 {
-		return nil
+// next returns the index of the next name for a worker, -1 if none is left. s.mu
+// is held.
+func (s *survey) next() int {
+	if s.back {
+		for i := len(s.taken) - 1; i >= 0; i-- {
+			if !s.taken[i] {
+				return i
+			}
+		}
+		return -1
 	}
-	n := 1 + len(s.names)/(2*surveyWorkers)
-	return s.begin(slices.Clone(s.names[:n]), s.names[n:])
+	return slices.Index(s.taken, false)
 }
 
-// begin makes a range of names, and leaves rest. s.mu is held.
-func (s *survey) begin(names, rest []string) *surveyRange {
-	if s.back {
-		slices.Reverse(names)
+// take returns the range that begins with names[i]: a part of what is left, so
+// that all workers are busy until the end, but whole pages if that can be told.
+// s.mu is held.
+func (s *survey) take(i int) *surveyRange {
+	if s.ended || i < 0 || s.taken[i] {
+		return nil
 	}
-	r := &surveyRange{names: names}
-	s.names, s.ranges = rest, append(s.ranges, r)
+	page := 1 // children
+	if s.knownEntries > 0 {
+		page = max(1, s.known*pageEntries/s.knownEntries)
+	}
+	n := max(1, s.left/(2*surveyWorkers)/page) * page
+	r := &surveyRange{from: i, to: i + 1}
+	if s.back {
+		for r.from > 0 && r.to-r.from < n && !s.taken[r.from-1] {
+			r.from--
+		}
+	} else {
+		for r.to < len(s.names) && r.to-r.from < n && !s.taken[r.to] {
+			r.to++
+		}
+	}
+	for i := r.from; i < r.to; i++ {
+		s.taken[i] = true
+	}
+	s.left -= r.to - r.from
+	s.ranges = append(s.ranges, r)
 	return r
+}
+
+// extend takes into r what follows it up to key. s.mu is held.
+func (s *survey) extend(r *surveyRange, key string) {
+	for r.to < len(s.names) && !s.taken[r.to] && dirKey(s.names[r.to]) <= key {
+		s.taken[r.to] = true
+		s.left--
+		r.to++
+	}
 }
 
 // grant waits until the survey may ask for a page; false says that it is over.
@@ -260,9 +304,9 @@ func (s *survey) list(r *surveyRange) error {
 	}
 	l := newFlat(m)
 	l.open[0].part = true
-	first := join(m.key, r.names[0])
+	first := join(m.key, s.names[r.from])
 	l.enter(first)
-	after, last := dirKey(first), dirKey(r.names[len(r.names)-1])
+	after := dirKey(first)
 	var left []flatDir
 	for over := false; !over; {
 		if !s.grant(r) {
@@ -276,7 +320,7 @@ func (s *survey) list(r *surveyRange) error {
 		ctx, cancel := context.WithTimeout(s.c.q.ctx, storeTimeout)
 		p, err := backends.WalkPage(ctx, s.c.store, m.key, after)
 		if err == nil {
-			after, over = s.sort(l, r, p, m.key, last)
+			after, over = s.sort(l, r, p, m.key)
 			left, err = s.c.mergeFlat(ctx, append(left, l.take()...), s.listed)
 		}
 		cancel()
@@ -296,33 +340,44 @@ func (s *survey) list(r *surveyRange) error {
 
 // sort takes a page. It returns after what the next one begins, or that the
 // range is over.
-func (s *survey) sort(l *flat, r *surveyRange, p backends.Page, top, last string) (after string, over bool) {
+func (s *survey) sort(l *flat, r *surveyRange, p backends.Page, top string) (after string, over bool) {
+	rel := func(e backends.Entry) string {
+		if e.Name == top || !under(e.Name, top) {
+			return "" // a store that answers something else
+		}
+		if top == "." {
+			return backends.WalkKey(e)
+		}
+		return backends.WalkKey(e)[len(top)+1:]
+	}
 	key := ""
-	over = !p.More
+	if n := len(p.Entries); n > 0 {
+		key = rel(p.Entries[n-1])
+	}
+	s.mu.Lock()
+	s.extend(r, key)
+	to := r.to
+	s.knownEntries += len(p.Entries)
+	r.pos = key
+	s.mu.Unlock()
+	last := dirKey(s.names[to-1])
+	over = !p.More || key == ""
 	for _, e := range p.Entries {
-		if after = backends.WalkKey(e); e.Name == top || !under(e.Name, top) {
-			continue
-		}
-		if key = after; top != "." {
-			key = after[len(top)+1:]
-		}
-		if key > last && !strings.HasPrefix(key, last) {
+		k := rel(e)
+		if k > last && !strings.HasPrefix(k, last) {
 			over = true
 			break
 		}
-		if strings.Contains(key, "/") {
+		if after = backends.WalkKey(e); strings.Contains(k, "/") {
 			l.add(e)
 		}
-	}
-	if key == "" {
-		over = true // nothing of this is below the top
 	}
 	if !over && !strings.Contains(key, "/") {
 		// It is among the files of the top itself, which are known: on with the
 		// next directory.
-		i, _ := slices.BinarySearchFunc(r.names, key, func(name, key string) int { return strings.Compare(dirKey(name), key) })
-		if over = i == len(r.names); !over {
-			next := join(top, r.names[i])
+		i, _ := slices.BinarySearchFunc(s.names[:to], key, func(name, key string) int { return strings.Compare(dirKey(name), key) })
+		if over = i == to; !over {
+			next := join(top, s.names[i])
 			l.enter(next)
 			after = dirKey(next)
 		}
@@ -330,9 +385,6 @@ func (s *survey) sort(l *flat, r *surveyRange, p backends.Page, top, last string
 	if over {
 		l.enter(top)
 	}
-	s.mu.Lock()
-	r.pos = key
-	s.mu.Unlock()
 	return after, over
 }
 
@@ -416,16 +468,18 @@ func (s *survey) below(p *tree.Node) (child, key string, ok bool) {
 // find returns the range that child is in, and begins one if it has to. s.mu is
 // held.
 func (s *survey) find(child string) *surveyRange {
+	i, found := slices.BinarySearchFunc(s.names, child, func(a, b string) int { return strings.Compare(dirKey(a), dirKey(b)) })
+	if !found || s.ended {
+		return nil
+	}
 	for _, r := range s.ranges {
-		if slices.Contains(r.names, child) {
+		if r.from <= i && i < r.to {
 			return r
 		}
 	}
-	i := slices.Index(s.names, child)
-	if i < 0 || s.ended {
-		return nil
+	r := s.take(i)
+	if r != nil {
+		s.start(r)
 	}
-	r := s.begin([]string{child}, slices.Delete(slices.Clone(s.names), i, i+1))
-	s.start(r)
 	return r
 }
