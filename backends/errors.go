@@ -39,9 +39,19 @@ var (
 	ErrNoXattr = errors.New("no such extended attribute")
 	// ErrTooManyLinks: a file can't have more names (EMLINK).
 	ErrTooManyLinks = errors.New("too many links")
+	// ErrNotRecorded: the audit has no room for a record of the operation, and
+	// whoever set it up wants none without (EAGAIN).
+	ErrNotRecorded = errors.New("not done, because the audit can't record it")
 	// ErrNoData: no further data or hole after an offset (ENXIO).
 	ErrNoData = errors.New("no data beyond the offset")
 )
+
+// Remedier is implemented by errors that know what to do about them.
+type Remedier interface {
+	error
+	// Remedy is a sentence for people, without a full stop.
+	Remedy() string
+}
 
 // WrapPath returns err as an [fs.PathError] of op and name, nil for nil. An
 // error that names a path already is returned as it is.

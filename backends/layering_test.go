@@ -133,9 +133,10 @@ func TestLayering(t *testing.T) {
 
 // TestLayeringSiblings checks that backends and wrappers don't know each other:
 // each is put together with any other by the configuration, through the contract
-// alone. What lies below a package belongs to it. The tree and unixmode are for
-// everybody: they are the one place where POSIX's rules for names are written, and
-// the one where modes are translated.
+// alone. What lies below a package belongs to it. The tree, unixmode, names and
+// process are for everybody: they are the one place where POSIX's rules for names
+// are written, where modes are translated, where paths of nodes are known and
+// where a caller's process is found out.
 func TestLayeringSiblings(t *testing.T) {
 	g := loadImports(t)
 	const root = "./backends/"
@@ -143,7 +144,7 @@ func TestLayeringSiblings(t *testing.T) {
 		name, _, _ := strings.Cut(strings.TrimPrefix(short(p), root), "/")
 		g.checkRule(t, p, layer{
 			never: []string{root + "..."},
-			but:   []string{"./backends", "./backends/tree/...", "./backends/unixmode", root + name + "/..."},
+			but:   []string{"./backends", "./backends/tree/...", "./backends/unixmode", "./backends/names", "./backends/process", root + name + "/..."},
 			why:   "a backend knows the contract and the tree; which others are mounted beside or below it, the configuration says",
 		})
 	}

@@ -41,6 +41,7 @@ var errnos = []struct {
 	{backends.ErrNoXattr, syscall.ENODATA},
 	{backends.ErrTooManyLinks, syscall.EMLINK},
 	{backends.ErrNoData, syscall.ENXIO},
+	{backends.ErrNotRecorded, syscall.EAGAIN},
 	{backends.ErrChanged, syscall.ESTALE},
 
 	// Before the errnos: a timeout is an errno's Is target too.
@@ -97,6 +98,16 @@ func errnoOf(op opName, err error) (syscall.Errno, bool) {
 		}
 	}
 	return syscall.EIO, false
+}
+
+// Errno returns the errno of err, which the operation of this name (that of its
+// system call) ends in; 0 for nil.
+func Errno(op string, err error) syscall.Errno {
+	if err == nil {
+		return 0
+	}
+	errno, _ := errnoOf(opName(op), err)
+	return errno
 }
 
 // networkErrno reports whether errno speaks of a connection. It says nothing

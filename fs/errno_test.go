@@ -40,6 +40,7 @@ var errnoRows = map[string]struct {
 	"ErrNoXattr":      {backends.ErrNoXattr, syscall.ENODATA},
 	"ErrTooManyLinks": {backends.ErrTooManyLinks, syscall.EMLINK},
 	"ErrNoData":       {backends.ErrNoData, syscall.ENXIO},
+	"ErrNotRecorded":  {backends.ErrNotRecorded, syscall.EAGAIN},
 }
 
 func TestErrnoOfBackendErrors(t *testing.T) {

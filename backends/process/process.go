@@ -26,7 +26,6 @@ type Process struct {
 	ID
 	Parent uint32 // pid; 0 if it is not to be seen
 	UID    uint32 // effective
-	Name   string // the command's, at most 15 bytes
 }
 
 // Exe returns the path of the program that pid runs now, "" if it may not be
@@ -50,8 +49,6 @@ func read(tid uint32) (p Process, ok bool) {
 	for line := range bytes.Lines(status) {
 		key, value, _ := strings.Cut(strings.TrimSuffix(string(line), "\n"), ":\t")
 		switch key {
-		case "Name":
-			p.Name = value
 		case "Tgid":
 			p.PID = number(value)
 		case "PPid":
