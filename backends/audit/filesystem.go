@@ -12,8 +12,10 @@ import (
 // With a Log the kernel gets no host files to read and write by itself
 // ([backends.Descriptor]): what passes there, nobody could tell.
 func FileSystem(f backends.FileSystem, c Config) backends.FileSystem {
-	tracked, paths := names.FileSystem(f)
-	return &fileSystem{ForwardFiles: backends.ForwardFiles{FileSystem: tracked}, c: c, paths: paths}
+	if c.Paths == nil {
+		f, c.Paths = names.FileSystem(f)
+	}
+	return &fileSystem{ForwardFiles: backends.ForwardFiles{FileSystem: f}, c: c, paths: c.Paths}
 }
 
 type fileSystem struct {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/names"
 	"github.com/agentfs/agentfs/backends/process"
 )
 
@@ -121,6 +122,8 @@ type Config struct {
 	// none is the program's own, whose failure nobody is told.
 	Self backends.Caller
 
+	// Paths is for the file depth: it knows the nodes' names. Nil makes one.
+	Paths *names.Tracker
 	// Processes is required with a Log.
 	Processes *process.Table
 }

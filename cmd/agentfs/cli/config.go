@@ -17,8 +17,9 @@ import (
 
 // config is what the user asked for: the file and the --route flags merged.
 type config struct {
-	cacheDir  string        // absolute; empty if not said
-	cacheSize int64         // bytes; 0 if not said
+	cacheDir  string // absolute; empty if not said
+	cacheSize int64  // bytes; 0 if not said
+	audit     auditConfig
 	routes    []routeConfig // sorted by path
 	rules     []policy.Rule
 }

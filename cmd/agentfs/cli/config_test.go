@@ -76,7 +76,7 @@ routes:
 func TestConfigFileErrors(t *testing.T) {
 	t.Setenv("HOME", "/home/ada")
 	for _, c := range []struct{ name, text, want string }{
-		{"unknown key", "cache: {}\nroute: {}\n", `F:2: unknown key "route"; there are cache, routes and policy`},
+		{"unknown key", "cache: {}\nroute: {}\n", `F:2: unknown key "route"; there are cache, audit, routes and policy`},
 		{"unknown cache key", "cache:\n  dir: /tmp\n  limit: 3\n", `F:3: unknown key "limit"; cache has dir and size`},
 		{"size", "cache:\n  size: big\n", `F:2: size: "big" is not a size (write it as 10GiB, 500MB or a number of bytes)`},
 		{"duplicate route", "routes:\n  /: {backend: memory}\n  /a: {backend: memory}\n  /a: {backend: memory}\n", `F:4: /a comes twice in routes, first at F:3`},

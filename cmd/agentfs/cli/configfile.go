@@ -94,6 +94,16 @@ func (f configFile) parseTop(c *config, n ast.Node) error {
 			return f.each(value, "cache", func(key string, at, value ast.Node) error {
 				return f.parseCache(c, key, at, value)
 			})
+		case "audit":
+			if err := f.each(value, "audit", func(key string, at, value ast.Node) error {
+				return f.parseAudit(&c.audit, key, at, value)
+			}); err != nil {
+				return err
+			}
+			if c.audit.file == "" {
+				return f.fail(at, "audit has no file, as in {file: /var/log/agentfs/audit.jsonl}")
+			}
+			return nil
 		case "routes":
 			return f.each(value, "routes", func(key string, at, value ast.Node) error {
 				r, err := f.parseRoute(key, at, value)
@@ -107,7 +117,7 @@ func (f configFile) parseTop(c *config, n ast.Node) error {
 			c.rules, err = f.parsePolicy(value)
 			return err
 		}
-		return f.fail(at, "unknown key %q; there are cache, routes and policy", key)
+		return f.fail(at, "unknown key %q; there are cache, audit, routes and policy", key)
 	})
 }
 

@@ -35,6 +35,7 @@ func (s *source) register(cmd *cobra.Command) {
 func (s *source) registerTree(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&s.mount, "mount", "", "work on the tree mounted at this directory (default: $"+mountEnv+")")
 	s.stores.register(cmd)
+	s.stores.audit.register(cmd)
 	must(cmd.MarkFlagDirname("mount"))
 	cmd.MarkFlagsMutuallyExclusive("mount", "config")
 	cmd.MarkFlagsMutuallyExclusive("mount", "route")
@@ -57,6 +58,8 @@ func (p *program) openSource(ctx context.Context, s *source) (*opened, error) {
 		s.mount = os.Getenv(mountEnv)
 	}
 	switch {
+	case s.mount != "" && s.stores.audit != auditFlags{}:
+		return nil, usagef("--audit-file and --audit-when-full are for stores without a mount; on %s the mount itself records", s.mount)
 	case s.mount != "":
 		return openMounted(s.mount)
 	case !s.stores.given():

@@ -106,7 +106,8 @@ Exit status:
 			root.AddCommand(c)
 		}
 	}
-	add("mount", p.mountCommand(), p.unmountCommand(), p.demoCommand(), p.statusCommand(), p.syncCommand(), p.checkCommand(), p.explainCommand(), p.recoverCommand())
+	add("mount", p.mountCommand(), p.unmountCommand(), p.demoCommand(), p.statusCommand(), p.syncCommand(), p.auditCommand(),
+		p.checkCommand(), p.explainCommand(), p.recoverCommand())
 	add("files", p.lsCommand(), p.readCommand(), p.writeCommand(), p.editCommand(), p.globCommand(), p.grepCommand(),
 		p.statCommand(), p.mkdirCommand(), p.mvCommand(), p.rmCommand(), p.mcpCommand())
 	root.AddCommand(p.versionCommand())

@@ -32,6 +32,7 @@ const (
 func (f *mountFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	f.routes.register(cmd)
+	f.routes.audit.register(cmd)
 	fl.StringVar(&f.cacheDir, "cache-dir", "", "keep staged and cached content in this directory (default: "+cacheDirHelp+")")
 	fl.BoolVar(&f.readOnly, "read-only", false, "take no changes, on any route")
 	fl.BoolVar(&f.allowOther, "allow-other", false, "let other users see the mount; permissions apply to them as usual")

@@ -9,10 +9,14 @@ import (
 	"time"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/audit"
 	"github.com/agentfs/agentfs/backends/policy"
+	"github.com/agentfs/agentfs/backends/process"
 	"github.com/agentfs/agentfs/backends/readonly"
 	"github.com/agentfs/agentfs/backends/router"
 	"github.com/agentfs/agentfs/cache"
+	"github.com/agentfs/agentfs/cmd/agentfs/auditlog"
+	"github.com/agentfs/agentfs/cmd/agentfs/lasterror"
 	fusefs "github.com/agentfs/agentfs/fs"
 )
 
@@ -43,12 +47,14 @@ type mounted struct {
 	mountOptions
 	log     *slog.Logger
 	routes  []mountedRoute
-	files   backends.FileSystem // of the whole tree
+	files   backends.FileSystem // of the whole tree, as the kernel uses it
 	rules   *policy.Policy      // nil if there are none
 	server  *fusefs.Server
 	started time.Time
 	outcome *outcome
 	budget  *cache.Budget // of all routes' contents on disk
+	audit   *auditlog.Log // nil if nothing is recorded
+	failed  lasterror.Failures
 }
 
 // mount opens the stores, puts them together and mounts them. The mount is
@@ -90,6 +96,9 @@ func (p *program) mount(ctx context.Context, o mountOptions, log *slog.Logger) (
 		m.routes = append(m.routes, mr)
 	}
 	m.warnOfLeftWork()
+	if m.audit, err = openAudit(o.config, o.point, log); err != nil {
+		return nil, err
+	}
 	if m.files, err = m.compose(); err != nil {
 		return nil, err
 	}
@@ -168,7 +177,11 @@ func (m *mounted) compose() (backends.FileSystem, error) {
 	for _, r := range m.routes {
 		routes = append(routes, router.Route{Path: r.path, Store: r.store, Files: r.files, Source: r.source})
 	}
-	all, err := compose(routes, m.rules)
+	told := audit.Config{Failed: m.failed.Add, Made: m.failed.Made, Skip: isControl, Processes: new(process.Table)}
+	if m.audit != nil {
+		told.Log = m.audit
+	}
+	all, err := compose(routes, m.rules, told)
 	if err != nil {
 		return nil, err
 	}
@@ -205,5 +218,6 @@ func (m *mounted) release(ctx context.Context) error {
 			m.log.Warn("closing the store failed", "route", r.path, "err", err)
 		}
 	}
+	closeAudit(m.audit, m.log)
 	return errors.Join(errs...)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/agentfs/agentfs/backends/policy"
 	"github.com/agentfs/agentfs/cache"
+	"github.com/agentfs/agentfs/cmd/agentfs/auditlog"
 )
 
 // mountStatus is the content of .agentfs/status.
@@ -30,6 +31,8 @@ type mountStatus struct {
 	Conflicts    int64         `json:"conflicts"`
 	Errors       int64         `json:"errors"`
 	Routes       []routeStatus `json:"routes"`
+	// Audit is nil if nothing is recorded.
+	Audit *auditlog.Status `json:"audit,omitempty"`
 	// Left are rooms of ended mounts whose changes nobody sends. The mount does
 	// not look at them; agentfs status does.
 	Left []cache.RoomStatus `json:"left,omitempty"`
@@ -69,6 +72,10 @@ func (m *mounted) status(ctx context.Context) mountStatus {
 	}
 	if m.outcome != nil {
 		st.Outcome = m.outcome.name
+	}
+	if m.audit != nil {
+		a := m.audit.Status()
+		st.Audit = &a
 	}
 	st.StartTicks, _ = startTicks(st.PID)
 	for _, r := range m.routes {

@@ -3,9 +3,13 @@ package cli
 import (
 	"context"
 	"log/slog"
+	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/audit"
+	"github.com/agentfs/agentfs/backends/process"
 	"github.com/agentfs/agentfs/backends/router"
 )
 
@@ -13,10 +17,11 @@ import (
 type routeFlags struct {
 	config string
 	routes []string
+	audit  auditFlags
 }
 
 func (f *routeFlags) register(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.config, "config", "", "YAML file with cache, routes and policy")
+	cmd.Flags().StringVar(&f.config, "config", "", "YAML file with cache, audit, routes and policy")
 	// Not a StringSlice: a URL may contain commas.
 	cmd.Flags().StringArrayVar(&f.routes, "route", nil, "serve PATH from a store, as `PATH=URL`; may be repeated")
 	must(cmd.MarkFlagFilename("config", "yaml", "yml"))
@@ -34,6 +39,9 @@ func (f *routeFlags) given() bool { return f.config != "" || len(f.routes) > 0 }
 
 func (f *routeFlags) read() (*config, error) {
 	c, err := readConfig(f.config, f.routes)
+	if err == nil {
+		err = f.audit.apply(&c.audit)
+	}
 	if err == nil {
 		_, err = c.policy() // so that what is wrong with it is said at once
 	}
@@ -58,21 +66,37 @@ func (p *program) openStores(ctx context.Context, f *routeFlags, log *slog.Logge
 	if err != nil {
 		return nil, err
 	}
-	var routes []router.Route
-	for _, r := range open {
-		routes = append(routes, router.Route{Path: r.path, Store: r.store, Source: r.source})
-	}
 	rules, err := c.policy()
 	if err != nil {
 		closeAll(open, log)
 		return nil, err
 	}
-	all, err := compose(routes, rules)
+	record, err := openAudit(c, "", log)
 	if err != nil {
 		closeAll(open, log)
 		return nil, err
 	}
-	o := newOpened(all.store, func() { closeAll(open, log) })
+	release := func() {
+		closeAll(open, log)
+		closeAudit(record, log)
+	}
+	var routes []router.Route
+	for _, r := range open {
+		routes = append(routes, router.Route{Path: r.path, Store: r.store, Source: r.source})
+	}
+	told := audit.Config{
+		Self:      backends.Caller{PID: uint32(os.Getpid()), UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())},
+		Processes: new(process.Table),
+	}
+	if record != nil {
+		told.Log = record
+	}
+	all, err := compose(routes, rules, told)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	o := newOpened(all.store, release)
 	for _, r := range open {
 		o.fix(r.path)
 	}

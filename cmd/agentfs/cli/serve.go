@@ -218,6 +218,7 @@ func (m *mounted) abandon(tty io.Writer) {
 	m.log.Error(msg, "mountpoint", m.point, "pending", w.pending)
 	fmt.Fprintf(tty, "agentfs: %s\n", msg)
 	m.outcome.report(endReport{Done: true, Pending: w.pending, PendingBytes: w.bytes, Error: msg})
+	closeAudit(m.audit, m.log)
 	os.Exit(status)
 }
 

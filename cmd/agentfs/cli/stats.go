@@ -82,6 +82,20 @@ func writeStats(w io.Writer, st mountStatus) {
 			sample("failing_changes", number(kinds[kind]), "route", r.Path, "kind", kind)
 		}
 	}
+	if a := st.Audit; a != nil {
+		for _, m := range []struct {
+			name, kind, help string
+			value            int64
+		}{
+			{"audit_records_total", "counter", "Operations on record.", a.Written},
+			{"audit_queued", "gauge", "Records that wait to be written.", a.Queued},
+			{"audit_dropped_total", "counter", "Operations done without a record, because there was no room.", a.Dropped},
+			{"audit_refused_total", "counter", "Operations refused, because there was no room for a record.", a.Refused},
+		} {
+			family(metric{name: m.name, kind: m.kind, help: m.help})
+			fmt.Fprintf(w, "agentfs_%s %d\n", m.name, m.value)
+		}
+	}
 	for _, m := range []struct {
 		name, help string
 		value      func(routeStatus) uint64

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/agentfs/agentfs/cache"
+	"github.com/agentfs/agentfs/cmd/agentfs/auditlog"
 )
 
 func (p *program) statusCommand() *cobra.Command {
@@ -103,11 +104,29 @@ func writeStatus(w io.Writer, st mountStatus, point string) {
 		fmt.Fprintf(w, "\n%s; both contents are kept, read both and remove one:\n", count(st.Conflicts, "conflict", "conflicts"))
 		conflictTable(w, st)
 	}
+	if st.Audit != nil {
+		writeAuditStatus(w, st.Audit)
+	}
 	if len(st.Left) > 0 {
 		fmt.Fprintf(w, "\nLeft by mounts that have ended; agentfs recover --cache-dir %s stores it:\n", shellQuote(st.CacheDir))
 		for _, r := range st.Left {
 			fmt.Fprintf(w, "  %s: %s\n", r.Identity, pendingIn(r))
 		}
+	}
+}
+
+// writeAuditStatus prints where records go, and what had no room.
+func writeAuditStatus(w io.Writer, a *auditlog.Status) {
+	fmt.Fprintf(w, "\nOn record in %s: %s", printable(a.File), count(a.Written, "operation", "operations"))
+	if a.Dropped > 0 {
+		fmt.Fprintf(w, "; done without a record: %d", a.Dropped)
+	}
+	if a.Refused > 0 {
+		fmt.Fprintf(w, "; refused for want of room: %d", a.Refused)
+	}
+	fmt.Fprintln(w, ".")
+	if a.Problem != "" {
+		fmt.Fprintf(w, "Records can't be written now, %d wait: %s\n", a.Queued, printable(a.Problem))
 	}
 }
 
