@@ -56,6 +56,12 @@ var layers = []layer{
 		why:   "the cache gives file depth to any store and to any front end; of ours it needs the contract and the tree",
 	},
 	{
+		of:    []string{"./cache/index/..."},
+		never: []string{"./...", goFuse, gofakes3, awsSDK},
+		but:   []string{"./cache/index/..."},
+		why:   "what is in the room is to be found without knowing what it is for",
+	},
+	{
 		of:    []string{"./cache/journal/..."},
 		never: []string{"./...", goFuse, gofakes3, awsSDK},
 		but:   []string{"./cache/journal/..."},
@@ -63,16 +69,16 @@ var layers = []layer{
 	},
 	{
 		of:     []string{"./..."},
-		except: []string{"./cache", "./cache/journal/..."},
-		never:  []string{"./cache/journal/...", sqlite},
+		except: []string{"./cache", "./cache/journal/...", "./cache/index/..."},
+		never:  []string{"./cache/journal/...", "./cache/index/...", sqlite},
 		direct: true,
-		why:    "what is in a journal, the cache alone knows; SQLite is known to one package",
+		why:    "what is in a room, the cache alone knows, and SQLite is known to what keeps it",
 	},
 	{
 		of:     []string{"./cache"},
 		never:  []string{sqlite},
 		direct: true,
-		why:    "SQLite is known to one package",
+		why:    "SQLite is known to the journal and the index",
 	},
 	{
 		of:    []string{"./cache/attrs/..."},

@@ -178,11 +178,19 @@ func (c *FS) Close(ctx context.Context) error {
 		err = errors.Join(err, jerr)
 	}
 	c.room.spares.end()
-	if left == 0 {
-		_ = emptyDir(c.room.contentDir())
-	}
+	c.shelf.end(c.resting(), left == 0)
 	c.room.close()
 	return err
+}
+
+// resting returns the files with local bytes that nobody has open.
+func (c *FS) resting() (all []*file) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for e := c.idle.Front(); e != nil; e = e.Next() {
+		all = append(all, e.Value.(*file))
+	}
+	return all
 }
 
 // NotStoredError says that an ended cache holds changes that the store doesn't

@@ -1,14 +1,18 @@
 package cache
 
-import "sync"
+import (
+	"math"
+	"slices"
+	"sync"
+)
 
 // DefaultBudget is the size of a Budget when none is given.
 const DefaultBudget = 10 << 30
 
 // Budget limits the bytes of contents on disk of all caches that share it.
-// Over the limit clean contents that nobody has open are evicted, first those
-// of the cache that needs the space. What waits to be uploaded never is:
-// writers get ENOSPC instead.
+// Over the limit clean contents that nobody has open are evicted, of all caches
+// first what was used longest ago. What waits to be uploaded never is: writers
+// get ENOSPC instead.
 type Budget struct {
 	limit int64
 
@@ -48,25 +52,54 @@ func (b *Budget) leave(r *room) {
 
 // reserve counts n more bytes of r and reports whether they fit.
 func (b *Budget) reserve(r *room, n int64) bool {
-	if b.take(r, n) {
-		return true
-	}
+	return b.take(r, n) || b.free(n) && b.take(r, n)
+}
+
+// free evicts until n more bytes fit, and reports whether they do: of all
+// rooms, what was used longest ago.
+func (b *Budget) free(n int64) bool {
 	b.mu.Lock()
-	rooms := append([]*room{r}, b.rooms...)
+	rooms := slices.Clone(b.rooms)
 	b.mu.Unlock()
-	for _, x := range rooms {
+	for {
 		b.mu.Lock()
 		need := b.used + n - b.limit
-		left := x.left
 		b.mu.Unlock()
-		if need > 0 && x.evict != nil && !left {
-			x.evict(need)
-		}
-		if b.take(r, n) {
+		if need <= 0 {
 			return true
 		}
+		// As long as the room that has the oldest is also older than the next.
+		var first *room
+		oldest, next := int64(math.MaxInt64), int64(math.MaxInt64)
+		for _, x := range rooms {
+			t, ok := b.oldest(x)
+			switch {
+			case !ok:
+			case first == nil || t < oldest:
+				first, oldest, next = x, t, oldest
+			default:
+				next = min(next, t)
+			}
+		}
+		if first == nil {
+			return false
+		}
+		if first.evict(need, next) == 0 {
+			// What it has is in use, or waits for the store.
+			rooms = slices.DeleteFunc(rooms, func(x *room) bool { return x == first })
+		}
 	}
-	return false
+}
+
+// oldest asks a room, unless its cache has ended.
+func (b *Budget) oldest(r *room) (used int64, ok bool) {
+	b.mu.Lock()
+	left := r.left
+	b.mu.Unlock()
+	if left || r.oldest == nil {
+		return 0, false
+	}
+	return r.oldest()
 }
 
 func (b *Budget) take(r *room, n int64) bool {

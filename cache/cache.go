@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,6 +79,7 @@ type FS struct {
 	journal *journal.Journal
 	q       *queue
 	layers  atomic.Uint64 // the number of the last layer
+	shelf   *shelf
 	stats   counters
 
 	asking singleflight.Group // lookups and listings on their way
@@ -118,6 +120,16 @@ type FS struct {
 type counters struct {
 	uploads, uploadBytes, copies, removals, failures, conflicts, fetchBytes, cancelled atomic.Int64
 	aheadBytes, aheadUsed, aheadWasted                                                 atomic.Int64
+	hits, misses, adopted, damaged                                                     atomic.Int64
+}
+
+// read counts a read that had to wait for the store, or not.
+func (s *counters) read(fetched bool) {
+	if fetched {
+		s.misses.Add(1)
+	} else {
+		s.hits.Add(1)
+	}
 }
 
 var (
@@ -200,12 +212,17 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 	c.walks.fetches = make(chan struct{}, walkFetches)
 	c.lateTimer = time.AfterFunc(time.Hour, c.flushLate)
 	c.tree = tree.New(c.rootAttr(), &dir{})
-	r.evict = c.evict
-	cfg.Budget.join(r)
-	if err := c.replay(); err != nil {
+	r.evict, r.oldest = c.evict, c.oldest
+	wanted, err := c.replay()
+	if err == nil {
+		err = c.openShelf(wanted)
+	}
+	if err != nil {
 		r.close()
 		return nil, errors.Join(err, j.Close())
 	}
+	cfg.Budget.join(r)
+	cfg.Budget.free(0) // it may be smaller than it was
 	if !cfg.ReadOnly {
 		c.q.start(c.runJob)
 		c.flushed.Go(c.flush)
@@ -333,40 +350,55 @@ func (c *FS) StatFS(ctx context.Context, _ backends.Node) (backends.Usage, error
 // Forget implements [backends.FileSystem].
 func (c *FS) Forget(backends.Node) {}
 
-// evict frees clean contents that are not open, the least recently used
-// first, until need bytes are free or nothing is left to free. What can't be
-// evicted now (it waits to be uploaded, or is being read) stays in the list.
-func (c *FS) evict(need int64) {
+// evict implements room.evict. What is on the shelf and nobody has asked for in
+// this mount was used before all the rest. What can't be evicted now (it waits to
+// be uploaded, or is being read) stays in the list.
+func (c *FS) evict(need, until int64) (freed int64) {
+	freed = c.shelf.evict(need, until)
 	var skipped []*file
-	for need > 0 {
+	for freed < need {
 		c.mu.Lock()
 		e := c.idle.Front()
-		if e == nil {
+		if e == nil || e.Value.(*file).used > until {
 			c.mu.Unlock()
 			break
 		}
 		f := c.idle.Remove(e).(*file)
 		f.idle = nil
 		c.mu.Unlock()
-		freed, again := f.evict()
-		need -= freed
+		n, again := f.evict()
+		freed += n
 		if again {
 			skipped = append(skipped, f)
 		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for i := len(skipped) - 1; i >= 0; i-- {
-		if f := skipped[i]; f.idle == nil && !f.retired {
+	for _, f := range slices.Backward(skipped) {
+		if f.idle == nil && !f.retired {
 			f.idle = c.idle.PushFront(f)
 		}
 	}
+	return freed
+}
+
+// oldest implements room.oldest.
+func (c *FS) oldest() (used int64, ok bool) {
+	if used, ok := c.shelf.oldest(); ok {
+		return used, true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.idle.Front(); e != nil {
+		return e.Value.(*file).used, true
+	}
+	return 0, false
 }
 
 // rest puts a file that has just been closed at the end of the idle ones.
 func (c *FS) rest(f *file) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	f.used = time.Now().UnixNano()
 	switch {
 	case f.retired:
 	case f.idle != nil:
@@ -374,6 +406,8 @@ func (c *FS) rest(f *file) {
 	default:
 		f.idle = c.idle.PushBack(f)
 	}
+	c.mu.Unlock()
+	c.shelf.note(f)
 }
 
 // retire takes a file without a name from the idle ones, for ever.

@@ -52,6 +52,14 @@ type content struct {
 	// size before which no other one is begun.
 	stream     *stream
 	streamFrom int64
+	// unchecked is what of the local file comes from an earlier mount and was not
+	// compared with its sums yet. Nothing is changed while there is any.
+	unchecked []piece
+	shelved   shelved
+	// summed are the pieces of a content in a slot as the index has them. Of a file
+	// others' writes show by its times; in the slab everybody writes, so what lies
+	// there is compared each time that it is opened.
+	summed []piece
 }
 
 // journaled says how the journal has a content.
@@ -79,6 +87,7 @@ func newContent(c *FS, id uint64, s *stored) *content {
 	n := &content{fs: c, id: id, ext: whole(s)}
 	if s != nil {
 		n.length = s.size
+		c.shelf.adopt(n, s)
 	}
 	return n
 }
@@ -111,27 +120,32 @@ func (c *content) leave() {
 		c.layer.users--
 		c.layer.rest()
 	}
+	if c.users == 0 && len(c.summed) > 0 && len(c.unchecked) == 0 {
+		c.unchecked = slices.Clone(c.summed)
+	}
 }
 
-// local returns the open local file. c.mu is held and the content in use.
+// local returns the open local file. c.mu is held and the content in use. A file
+// that somebody else has written to while it was closed has nothing any more that
+// an object has, too.
 func (c *content) local() (localFile, error) {
-	if err := c.lie(c.length, c.dirty); err != nil {
+	if err := c.lie(c.length); err != nil {
 		return nil, err
 	}
-	return c.layer.open()
+	f, err := c.layer.open()
+	if c.layer.changed && !c.dirty {
+		c.layer.changed, c.unchecked = false, nil
+		c.lose(0, c.length, nil)
+	}
+	return f, err
 }
 
-// lie sees to it that the content has a layer in which size bytes can lie. A
-// slot is for what is made here: what is only a copy of an object lies in a file.
-// c.mu is held.
-func (c *content) lie(size int64, made bool) error {
+// lie sees to it that the content has a layer in which size bytes can lie. c.mu
+// is held.
+func (c *content) lie(size int64) error {
 	switch {
-	case c.layer == nil && made:
-		c.layer = c.fs.newLayer(c.id, c.users, size)
 	case c.layer == nil:
-		c.layer = c.fs.newFile(c.id)
-		c.layer.users = c.users
-		c.layer.rest()
+		c.layer = c.fs.newLayer(c.id, c.users, size)
 	case c.layer.slot != nil && size > slotSize:
 		return c.outgrow()
 	}
@@ -226,10 +240,18 @@ func (c *content) readAt(ctx context.Context, p []byte, off int64) (int, error) 
 		return 0, nil
 	}
 	p = p[:min(int64(len(p)), c.length-off)]
+	fetched, again := false, false
 	for n := 0; n < len(p); {
 		at := off + int64(n)
 		if at >= c.length { // truncated while we waited
 			return n, nil
+		}
+		if c.layer != nil {
+			// Before the map is looked at: what is not right is lost.
+			if _, err := c.local(); err != nil {
+				return n, err
+			}
+			c.verify(at, off+int64(len(p)))
 		}
 		e, ok := c.ext.at(at, min(off+int64(len(p)), c.length))
 		part := p[n : n+int(e.end-e.off)]
@@ -240,21 +262,26 @@ func (c *content) readAt(ctx context.Context, p []byte, off int64) (int, error) 
 			if err := c.fill(ctx, at, e.end); err != nil {
 				return n, err
 			}
+			fetched = true
 			continue
 		default:
-			f, err := c.local()
-			if err != nil {
-				return n, err
-			}
 			// The lock is held over a read of the local file, which is in the
 			// page cache as a rule; a writer that cut it short can't be in
 			// between.
-			if _, err := f.ReadAt(part, at); err != nil {
+			f, err := c.layer.open()
+			if err == nil {
+				_, err = f.ReadAt(part, at)
+			}
+			if err != nil {
+				if again = !again; again && c.lose(at, e.end, err) {
+					continue // what is missing is with the store as well
+				}
 				return n, damaged(c.layer, err)
 			}
 		}
 		n += len(part)
 	}
+	c.fs.stats.read(fetched)
 	c.next = off + int64(len(p))
 	return len(p), nil
 }
@@ -312,6 +339,7 @@ func (c *content) seek(off int64, hole bool) (int64, error) {
 // differs says that the content is about to be another than the stored one.
 // c.mu is held.
 func (c *content) differs() {
+	c.unshelve()
 	c.dirty = true
 	c.gen++
 }
@@ -399,6 +427,7 @@ func (c *content) fetchAll(ctx context.Context) error {
 	c.pinned++
 	defer func() { c.pinned-- }()
 	for {
+		c.verify(0, c.length)
 		parts := c.ext.remotes(0, c.length)
 		if len(parts) == 0 {
 			return nil
@@ -429,7 +458,7 @@ func (c *content) evictClean(base *stored) (freed int64, again bool) {
 	}
 	c.dropFormer(slices.Clone(c.former))
 	freed = c.charged
-	c.twin = nil
+	c.twin, c.unchecked, c.summed, c.shelved = nil, nil, nil, shelved{}
 	c.ext = whole(base) // a clean content is the object, holes and all
 	c.recount()
 	return freed, false
@@ -445,6 +474,8 @@ func (c *content) recycle(base *stored) bool {
 	if err := c.layer.truncate(0); err != nil {
 		return false
 	}
+	c.unshelve()
+	c.unchecked = nil
 	c.ext = whole(base)
 	c.recount()
 	return true
@@ -465,7 +496,7 @@ func (c *content) free() {
 		c.layer = nil
 	}
 	c.dropFormer(slices.Clone(c.former))
-	c.ext, c.twin, c.length = nil, nil, 0
+	c.ext, c.twin, c.length, c.unchecked, c.summed, c.shelved = nil, nil, 0, nil, nil, shelved{}
 	c.recount()
 }
 
@@ -477,6 +508,7 @@ func (c *content) materialize() (file string, parts [][2]int64, err error) {
 	defer c.mu.Unlock()
 	c.enter()
 	defer c.leave()
+	c.verify(0, c.length)
 	if _, err := c.local(); err != nil {
 		return "", nil, err
 	}

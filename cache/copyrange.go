@@ -173,6 +173,7 @@ func (c *content) refer(e extent, own bool) (done bool, err error) {
 	case own && len(c.seals) > 0:
 		return false, nil
 	}
+	c.checked()
 	if err := c.save(e.off, e.end); err != nil {
 		return false, err
 	}

@@ -9,7 +9,8 @@
 // here and in the journal at once (names.go, rename.go, write.go, record.go); the
 // store follows in the background (queue.go, send.go, sweep.go; assemble.go and
 // parts.go for what is made of parts, stream.go for what is sent while it grows),
-// and a later process goes on where one was killed (replay.go).
+// and a later process goes on where one was killed (replay.go). Contents that the
+// store has, too, are kept for the next mount (shelf.go, shelve.go, pieces.go).
 //
 // # Locks
 //
@@ -21,6 +22,8 @@
 //	file.mu       a file's state
 //	content.mu    a content's extents, its layers, its seals and its stream
 //	spares.mu     the room's empty files
+//	shelf.pick    which contents of earlier mounts somebody takes
+//	shelf.mu      what the index has still to be told
 //	queue.mu      the jobs
 //	Budget.mu     what all caches have on disk
 //	FS.mu         the lists of the whole cache

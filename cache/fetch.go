@@ -162,6 +162,7 @@ func (c *content) take(p []byte, f *fetching) error {
 	if err != nil {
 		return err
 	}
+	c.shortened()
 	for _, e := range wanted() {
 		if _, err := file.WriteAt(p[e.off-f.off:e.end-f.off], e.off); err != nil {
 			return diskError(err)

@@ -69,6 +69,7 @@ type file struct {
 	holds    []*stored // whose held has this file
 
 	// Guarded by FS.mu.
+	used    int64         // when it was closed last, in ns since 1970
 	idle    *list.Element // in FS.idle
 	retired bool          // never to be in it again
 }

@@ -23,6 +23,12 @@ type layer struct {
 	slot  *slot    // not nil: it has no file of its own
 	users int      // who keep it open
 	refs  int      // the content and its seals; the file goes with the last
+	// was is what the file looked like when it was closed, unless it never was.
+	// changed says that it looked otherwise when it was opened again: somebody
+	// else has written to it.
+	was     *stamp
+	changed bool
+	shelf   *shelf // has a row of it
 }
 
 // localFile is what a layer's bytes are read from and written to.
@@ -38,6 +44,7 @@ func (l *layer) name() string { return filepath.Base(l.path) }
 // open returns the file, made if it is not there.
 func (l *layer) open() (localFile, error) {
 	if l.slot != nil {
+		l.changed = l.slot.cut() || l.changed
 		return l.slot, nil
 	}
 	if l.file == nil {
@@ -46,6 +53,10 @@ func (l *layer) open() (localFile, error) {
 			return nil, diskError(err)
 		}
 		l.file = f
+		if l.was != nil {
+			st, err := f.Stat()
+			l.changed = err != nil || stampOf(st) != *l.was
+		}
 	}
 	return l.file, nil
 }
@@ -53,6 +64,10 @@ func (l *layer) open() (localFile, error) {
 // rest closes the file if nobody uses it.
 func (l *layer) rest() {
 	if l.users == 0 && l.file != nil {
+		if st, err := l.file.Stat(); err == nil {
+			was := stampOf(st)
+			l.was = &was
+		}
 		l.file.Close()
 		l.file = nil
 	}
@@ -65,13 +80,16 @@ func (l *layer) drop() {
 	}
 	if l.slot != nil {
 		l.slot.drop()
-		return
+	} else {
+		if l.file != nil {
+			l.file.Close()
+			l.file = nil
+		}
+		_ = os.Remove(l.path)
 	}
-	if l.file != nil {
-		l.file.Close()
-		l.file = nil
+	if l.shelf != nil {
+		l.shelf.forget(l.name())
 	}
-	_ = os.Remove(l.path)
 }
 
 // truncate makes the file that long, open or not. One that is not there and
@@ -92,6 +110,7 @@ func (l *layer) truncate(size int64) error {
 	if err == nil && st.Size() == size {
 		return nil
 	}
+	l.was = nil
 	err = os.Truncate(l.path, size)
 	if errors.Is(err, fs.ErrNotExist) {
 		if size == 0 {

@@ -315,7 +315,7 @@ func (f *file) recordLocked(b *batch, r *nodeRecord) {
 	c.named = true
 	// If it does not fit where it lies and can't be moved, the disk is full, or
 	// worse; see below.
-	_ = c.lie(c.length, true)
+	_ = c.lie(c.length)
 	if former := slices.Clone(c.former); len(former) > 0 {
 		b.after = append(b.after, func() {
 			c.mu.Lock()

@@ -26,15 +26,16 @@ type replaying struct {
 	layers map[string]bool // that something refers to
 }
 
-// replay makes the tree differ from the store as the journal says.
-func (c *FS) replay() error {
+// replay makes the tree differ from the store as the journal says, and returns
+// the layers that the journal names.
+func (c *FS) replay() (layers map[string]bool, err error) {
 	r := &replaying{
 		c: c, nodes: map[uint64]*nodeRecord{}, maps: map[uint64]*mapRecord{}, rows: map[uint64][]row{}, last: map[uint64]int64{},
 		made: map[uint64]*tree.Node{}, stored: map[storedRecord]*stored{}, layers: map[string]bool{},
 	}
 	ghosts := map[string]ghostRecord{}
 	damaged := 0
-	err := c.journal.All(func(key string, value []byte) error {
+	err = c.journal.All(func(key string, value []byte) error {
 		if err := r.read(key, value, ghosts); err != nil {
 			damaged++
 			c.log.Error("an entry of the journal can't be read", "key", key, "err", err)
@@ -42,7 +43,7 @@ func (c *FS) replay() error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("journal in %s: %w; move that directory away to start afresh, its contents lie beside the journal", c.room.dir, err)
+		return nil, fmt.Errorf("journal in %s: %w; move that directory away to start afresh, its contents lie beside the journal", c.room.dir, err)
 	}
 	if d := c.journal.Damage(); d != "" {
 		c.log.Error("the journal was damaged", "room", c.room.dir, "damage", d)
@@ -65,7 +66,6 @@ func (c *FS) replay() error {
 		}
 	}
 	r.sweepMaps(&b)
-	c.room.sweepContent(r.layers)
 	if n := c.q.len(); n > 0 {
 		c.log.Info("going on with what an earlier mount has left", "changes", n)
 	}
@@ -74,7 +74,7 @@ func (c *FS) replay() error {
 		b.DeletePrefix("n/")
 		b.DeletePrefix("x/")
 	}
-	return c.commit(&b)
+	return r.layers, c.commit(&b)
 }
 
 // read takes one record.

@@ -31,8 +31,9 @@ const reserveSize = 4 << 20
 //	ROOM/room.json   what the room is for, and its format
 //	ROOM/lock        held by the process that uses it; says who that is
 //	ROOM/journal.db  what the store has still to follow in
-//	ROOM/content/    contents, sparse files, and small ones in a slab; what the
-//	                 journal does not name is removed at start
+//	ROOM/index.db    which of the contents the store has as well
+//	ROOM/content/    contents, sparse files, and small ones in a slab; what neither
+//	                 the journal nor the index names is removed at start
 //	ROOM/kept/       contents that can't be uploaded any more, each with a .json
 //	                 that says what it is; never deleted
 //	ROOM/reserve     space that is given up when the disk is full, so that the
@@ -44,9 +45,14 @@ type room struct {
 	info   roomInfo
 	since  int64 // when this process took the room: ns since 1970
 	budget *Budget
-	used   int64            // bytes of local extents; guarded by budget.mu
-	left   bool             // the cache has ended; guarded by budget.mu
-	evict  func(need int64) // asks for room; called with no lock held
+	used   int64 // bytes of local extents; guarded by budget.mu
+	left   bool  // the cache has ended; guarded by budget.mu
+	// evict frees clean contents, oldest first, until need bytes are free or what
+	// is left was used after until; it returns what it has freed. oldest says
+	// when the next one was used that it would free; ok is false if there is none.
+	// Both are called with no lock held.
+	evict  func(need, until int64) int64
+	oldest func() (used int64, ok bool)
 	spares spares
 	slab   slab
 }
@@ -287,20 +293,36 @@ func (r *room) keepLayer(l *layer) string {
 	return name
 }
 
-func (r *room) removeLayer(name string) { _ = os.Remove(r.layerPath(filepath.Base(name))) }
-
-// sweepContent removes the layers that nothing refers to.
-func (r *room) sweepContent(wanted map[string]bool) {
-	_ = r.slab.keep(wanted) // what can't be opened, whoever needs it can't either
-	all, err := os.ReadDir(r.contentDir())
-	if err != nil {
+// removeLayer removes a layer that belongs to no content.
+func (r *room) removeLayer(name string) {
+	if l, ok := r.slab.named(name); ok {
+		if l.slot.time != 0 { // else somebody else has the place
+			l.drop()
+		}
 		return
 	}
-	for _, e := range all {
-		if !wanted[e.Name()] && !slabFile(e.Name()) {
-			_ = os.RemoveAll(r.layerPath(e.Name()))
+	_ = os.Remove(r.layerPath(filepath.Base(name)))
+}
+
+// eachContent calls f with the name of each file of a layer that is there now;
+// slots have none.
+func (r *room) eachContent(f func(name string)) error {
+	d, err := os.Open(r.contentDir())
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	// All names first: f may remove files.
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !slabFile(name) {
+			f(name)
 		}
 	}
+	return nil
 }
 
 // reserve counts n more local bytes, after asking for room if the budget is

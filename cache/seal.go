@@ -30,6 +30,7 @@ func cloneExtents(x extents) extents { return slices.Clone(x) }
 func (c *content) seal(change uint64) *seal {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.checked()
 	s := &seal{c: c, change: change, gen: c.gen, ext: cloneExtents(c.ext), length: c.length, layer: c.layer, twin: cloneExtents(c.twin)}
 	s.same = extents(nil).local(0, c.length)
 	if s.layer != nil {

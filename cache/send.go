@@ -309,6 +309,9 @@ func (c *FS) concludeWell(b *batch, s *sending, e backends.Entry) outcome {
 	}
 	clean := !f.changedLocked()
 	f.mu.Unlock()
+	if clean {
+		c.shelf.note(f)
+	}
 
 	if old != nil && old.key != s.key && c.ghosts[old.key] == nil && !c.isBase(old) {
 		c.addGhost(b, &ghost{key: old.key, st: old})
@@ -429,10 +432,15 @@ func sameBytes(a, b io.Reader) (bool, error) {
 	}
 }
 
-// complain logs a failed change, for each kind of failure at most once a
-// minute: there may be thousands.
+// complain logs a failed change.
 func (c *FS) complain(name, what string, err error) {
 	kind := kindOf(err)
+	c.warn(kind, what+" failed; it is tried again, and its bytes are kept here", "name", name, "kind", kind, "err", err)
+}
+
+// warn logs what may happen thousands of times, for each kind at most once a
+// minute.
+func (c *FS) warn(kind, msg string, args ...any) {
 	c.mu.Lock()
 	last := c.complained[kind]
 	due := time.Since(last) > time.Minute
@@ -441,6 +449,6 @@ func (c *FS) complain(name, what string, err error) {
 	}
 	c.mu.Unlock()
 	if due {
-		c.log.Warn(what+" failed; it is tried again, and its bytes are kept here", "name", name, "kind", kind, "err", err)
+		c.log.Warn(msg, args...)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +35,9 @@ type slab struct {
 	free  []uint64 // numbers of slots
 	count uint64   // slots there are
 	turn  uint64   // the last one
+
+	size atomic.Int64  // up to where bytes were written, or found
+	cuts atomic.Uint64 // how often somebody else has made the file shorter than that
 }
 
 const (
@@ -59,6 +63,8 @@ type slot struct {
 	length int64
 	time   int64 // when it was written last, in ns since 1970
 	dirty  int64 // from here on it is zeros
+	top    int64 // up to where this process has written
+	cuts   uint64
 }
 
 // open opens the files, made if need be. s.mu is held.
@@ -76,6 +82,9 @@ func (s *slab) open() (err error) {
 		return err
 	}
 	s.bytes, s.heads = bytes, heads
+	if st, err := bytes.Stat(); err == nil {
+		s.size.Store(st.Size())
+	}
 	return nil
 }
 
@@ -100,7 +109,7 @@ func (s *slab) take() *layer {
 	if s.open() != nil {
 		return nil // whoever makes a file instead meets the same, and says so
 	}
-	x := &slot{s: s, bytes: s.bytes, heads: s.heads}
+	x := &slot{s: s, bytes: s.bytes, heads: s.heads, cuts: s.cuts.Load()}
 	if n := len(s.free); n > 0 {
 		x.n, s.free = s.free[n-1], s.free[:n-1]
 		x.dirty = slotSize
@@ -128,7 +137,7 @@ func (s *slab) named(name string) (l *layer, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open() == nil {
-		x.bytes, x.heads = s.bytes, s.heads
+		x.bytes, x.heads, x.cuts = s.bytes, s.heads, s.cuts.Load()
 		x.readHead()
 	}
 	return &layer{path: filepath.Join(s.dir, name), slot: x, refs: 1}, true
@@ -175,7 +184,7 @@ func (x *slot) ReadAt(p []byte, off int64) (int, error) {
 	if err == nil && got < len(p) {
 		err = io.EOF
 	}
-	if errors.Is(err, io.EOF) && int64(got) < n {
+	if errors.Is(err, io.EOF) && int64(got) < n && off+int64(got) >= x.top {
 		// The slab ends in a hole.
 		clear(p[got:n])
 		got, err = int(n), nil
@@ -196,14 +205,48 @@ func (x *slot) WriteAt(p []byte, off int64) (n int, err error) {
 			return 0, err
 		}
 	}
+	x.s.shorter() // before the end is beyond the cut again
 	n, err = x.bytes.WriteAt(p, x.at(off))
 	if n > 0 {
+		x.top = max(x.top, off+int64(n))
+		x.s.grown(x.at(off) + int64(n))
 		x.dirty = max(x.dirty, off+int64(n))
 		if herr := x.written(max(x.length, off+int64(n))); herr != nil {
 			return 0, herr
 		}
 	}
 	return n, err
+}
+
+// grown says that something was written before end.
+func (s *slab) grown(end int64) {
+	for {
+		was := s.size.Load()
+		if was >= end || s.size.CompareAndSwap(was, end) {
+			return
+		}
+	}
+}
+
+// shorter finds out whether somebody else has cut the file.
+func (s *slab) shorter() {
+	st, err := s.bytes.Stat()
+	if was := s.size.Load(); err == nil && st.Size() < was && s.size.CompareAndSwap(was, st.Size()) {
+		s.cuts.Add(1)
+	}
+}
+
+// cut reports whether somebody else has cut the file since the last time, so that
+// what lies here may be zeros.
+func (x *slot) cut() bool {
+	if x.bytes == nil {
+		return false
+	}
+	x.s.shorter()
+	now := x.s.cuts.Load()
+	cut := now != x.cuts
+	x.cuts = now
+	return cut
 }
 
 // clear makes [off, end) zeros, as far as it may be anything else.

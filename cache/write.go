@@ -51,6 +51,7 @@ func (c *content) writeAt(ctx context.Context, p []byte, off int64) (n int, chan
 	if c.freed {
 		return 0, false, backends.ErrChanged
 	}
+	c.checked()
 	end := off + int64(len(p))
 	if err = c.reserve(ctx, off, end); err != nil {
 		return 0, false, err
@@ -60,7 +61,7 @@ func (c *content) writeAt(ctx context.Context, p []byte, off int64) (n int, chan
 		return 0, false, backends.ErrChanged
 	}
 	var f localFile
-	if err = c.lie(max(end, c.length), true); err == nil {
+	if err = c.lie(max(end, c.length)); err == nil {
 		f, err = c.layer.open()
 	}
 	if err == nil {
@@ -100,6 +101,7 @@ func (c *content) truncate(size int64) (after func(), err error) {
 	if c.freed {
 		return after, backends.ErrChanged
 	}
+	c.checked()
 	c.differs()
 	switch {
 	case size == 0 && c.layer != nil && (c.kept == asMap || len(c.seals) > 0):
@@ -150,7 +152,7 @@ func (c *content) lengthen(size int64) error {
 		if c.layer == nil {
 			c.kept = notJournaled // under the name of another file
 		}
-		if err := c.lie(size, true); err != nil {
+		if err := c.lie(size); err != nil {
 			return err
 		}
 		if err := c.layer.truncate(size); err != nil {
@@ -172,6 +174,7 @@ func (c *content) grow(size int64) (bool, error) {
 	if size <= c.length {
 		return false, nil
 	}
+	c.checked()
 	c.differs()
 	return true, c.lengthen(size)
 }
@@ -187,6 +190,7 @@ func (c *content) punch(off, end int64) error {
 	if off >= end {
 		return nil
 	}
+	c.checked()
 	if err := c.save(off, end); err != nil {
 		return err
 	}

@@ -33,9 +33,9 @@ func printable(name string) string {
 // writeRoutes prints the routes.
 func writeRoutes(w io.Writer, st mountStatus) {
 	tw := newTable(w)
-	fmt.Fprintln(tw, "PATH\tSTORE\tACCESS\tCLOSED FILES ARE\tSPACE\tPENDING")
+	fmt.Fprintln(tw, "PATH\tSTORE\tACCESS\tCLOSED FILES ARE\tSPACE\tCACHED\tPENDING")
 	for _, r := range st.Routes {
-		access, stored, room := "read and write", "in "+r.Backend, "-"
+		access, stored, room, cached := "read and write", "in "+r.Backend, "-", "-"
 		switch {
 		case r.ReadOnly:
 			access, stored = "read only", "-"
@@ -52,7 +52,10 @@ func writeRoutes(w io.Writer, st mountStatus) {
 		if r.TotalBytes > 0 {
 			room = humanize.IBytes(r.FreeBytes) + " of " + humanize.IBytes(r.TotalBytes) + " free"
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%d\n", r.Path, r.Store, access, stored, room, r.Pending)
+		if r.Cache != nil {
+			cached = humanize.IBytes(uint64(r.Cache.CacheBytes)) + " of " + humanize.IBytes(uint64(r.Cache.CacheBudget))
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%d\n", r.Path, r.Store, access, stored, room, cached, r.Pending)
 	}
 	_ = tw.Flush()
 }
