@@ -24,7 +24,8 @@ type storeRun struct {
 	slow   *sdk // through the proxy
 	direct *sdk // beside it: what it asks is not counted
 	peers  []peer
-	seq    int // numbers directories and prefixes
+	tracer *fuseTracer // nil: the kernel's requests can't be counted
+	seq    int         // numbers directories and prefixes
 }
 
 // store runs part "store".
@@ -45,6 +46,12 @@ func (b *bench) onStore(ctx context.Context, out io.Writer, rows func(*storeData
 	}
 	defer func() { err = errors.Join(err, server.close()) }()
 	run := &storeRun{bench: b, server: server, slow: newSDK(server.slow.url), direct: newSDK(server.direct)}
+	if run.tracer, err = newFuseTracer(filepath.Join(b.tmp, "trace")); err != nil {
+		b.note("FUSE requests were not counted: %v", err)
+		run.tracer = nil
+	} else {
+		defer func() { err = errors.Join(err, run.tracer.close()) }()
+	}
 	if run.peers, err = b.loadPeers(); err != nil {
 		return err
 	}
@@ -207,13 +214,38 @@ func (r *storeRun) measureLoopback(ctx context.Context, c *storeCell, row storeR
 	if err := os.Mkdir(w.dir, 0o755); err != nil {
 		return err
 	}
+	if row.local != nil {
+		if err := row.local(ctx, w); err != nil {
+			return fmt.Errorf("before: %w", err)
+		}
+	}
+	if row.warm != nil {
+		if err := row.warm(ctx, w); err != nil {
+			return fmt.Errorf("before: %w", err)
+		}
+	}
 	began := time.Now()
 	if err := row.mount(ctx, w); err != nil {
 		return err
 	}
 	took := time.Since(began)
 	c.add(took, took, w.laps, traffic{})
-	return nil
+	return r.countKernel(ctx, c, row, w)
+}
+
+// countKernel does a workload once more, for the kernel's requests: counting
+// takes time.
+func (r *storeRun) countKernel(ctx context.Context, c *storeCell, row storeRow, w *onMount) error {
+	if !row.kernel || r.tracer == nil || c.kernel != nil {
+		return nil
+	}
+	if err := row.warm(ctx, w); err != nil {
+		return err
+	}
+	counted := *w
+	var err error
+	c.kernel, err = r.tracer.count(w.root, func() error { return row.mount(ctx, &counted) })
+	return err
 }
 
 func (r *storeRun) measurePeer(ctx context.Context, c *storeCell, name string, row storeRow, prefix string) (err error) {
@@ -242,13 +274,19 @@ func (r *storeRun) measurePeer(ctx context.Context, c *storeCell, name string, r
 		return err
 	}
 	c.add(returned, max(stored, returned), w.laps, r.server.slow.takeTraffic())
-	return nil
+	return r.countKernel(ctx, c, row, w)
 }
 
 // prepare brings a mount that has just been made into the state that the
 // workload begins with.
 func (r *storeRun) prepare(ctx context.Context, row storeRow, w *onMount) error {
-	if row.fresh || row.from != "" {
+	if row.from != "" {
+		if row.warm != nil {
+			return row.warm(ctx, w)
+		}
+		return nil
+	}
+	if row.fresh {
 		return nil
 	}
 	// What a mount asks a store once, at its first changes, is in a row of its own.

@@ -11,6 +11,7 @@ type storeCell struct {
 	stored   []time.Duration // until the store had everything
 	laps     []time.Duration // of each step of a workload that has many, of all rounds
 	traffic  traffic         // of the last round
+	kernel   counts          // requests of the kernel to the mount; nil if not counted
 	failure  string          // why there is no more
 }
 

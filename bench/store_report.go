@@ -45,7 +45,7 @@ func (t *storeTable) write(out io.Writer, b *bench, d delays) {
 	}
 	fmt.Fprintf(out, ` SDK: aws-sdk-go-v2 alone with %d workers, doing the same. Loopback: go-fuse's own file system over tmpfs.
 
-Every workload has a fresh mount with an empty cache: *cold* ones have seen nothing of what they work on, *listed* ones had a find -ls over it, *read* ones read it just before. What exists before was put there beside the mount. What a mount asks the store once, at its first changes, is in the first row and in no other. Two times: until the tool returns, and until the store has everything (by the mount's own word where it has one, which is checked; else the end of the last request that changed the store before everything was there), and where a workload has many steps, their median. Times are medians of the rounds, requests and bytes those of the last one. The server's contents were compared byte for byte each time.
+Every workload has a fresh mount with an empty cache: *cold* ones have seen nothing of what they work on, *listed* ones had a find -ls over it, *read* ones read it just before, *warm* ones have done the same before, and are counted by their median step. What exists before was put there beside the mount. What a mount asks the store once, at its first changes, is in the first row and in no other. Two times: until the tool returns, and until the store has everything (by the mount's own word where it has one, which is checked; else the end of the last request that changed the store before everything was there), and where a workload has many steps, their median. Times are medians of the rounds, requests and bytes those of the last one. The server's contents were compared byte for byte each time.
 
 `, sdkWorkers)
 	lines := [][]string{append(append([]string{"workload"}, t.candidates...), "target: agentfs now")}
@@ -75,6 +75,9 @@ func (c *storeCell) text(candidate string) string {
 	if candidate != loopback {
 		lines = append(lines, fmt.Sprintf("%d: %s", c.traffic.requests.total(), c.traffic.requests),
 			fmt.Sprintf("%s sent, %s received", humanize.IBytes(uint64(c.traffic.sent)), humanize.IBytes(uint64(c.traffic.received))))
+	}
+	if c.kernel != nil {
+		lines = append(lines, "FUSE: "+c.kernel.String())
 	}
 	if c.failure != "" {
 		lines = append(lines, "a later round: "+c.failure)

@@ -27,6 +27,10 @@ type storeRow struct {
 	fresh    bool   // nothing at all was changed in this mount before
 	options  string // of agentfs' route; other mounts don't take part
 	loopback bool   // a loopback mount takes part
+	kernel   bool   // the kernel's requests to the mount are counted, too
+	// local puts into the directory of a loopback mount what the workload finds
+	// there; nil: nothing.
+	local func(ctx context.Context, w *onMount) error
 
 	sdk   func(ctx context.Context, s *sdk, prefix string) error // nil: it takes no part
 	mount func(ctx context.Context, w *onMount) error
@@ -46,7 +50,7 @@ func (r storeRow) verify(ctx context.Context, direct *sdk, prefix string) error 
 // storeRows returns the workloads of part "store" that were asked for. To add
 // one: a row in one of these lists.
 func (b *bench) storeRows(d *storeData) []storeRow {
-	rows := slices.Concat(b.firstRows(), d.smallRows(), d.editRows(), d.appendRows(), d.largeRows(), d.gitRows())
+	rows := slices.Concat(b.firstRows(), d.smallRows(), d.editRows(), d.appendRows(), d.largeRows(), d.gitRows(), d.warmRows())
 	return slices.DeleteFunc(rows, func(r storeRow) bool { return !b.rows.MatchString(r.name) })
 }
 

@@ -36,6 +36,17 @@ func returnedWithin(factor float64) target {
 	}}
 }
 
+// lapsWithin aims at a part of the time that each step takes on a loopback mount.
+func lapsWithin(factor float64) target {
+	return target{fmt.Sprintf("<= %.1f x loopback", factor), func(t *storeTable, row string) string {
+		mine, other := t.cells[agentfs][row].laps, t.of(loopback, row).laps
+		if len(mine) == 0 || len(other) == 0 {
+			return times(0, false)
+		}
+		return times(float64(median(mine))/float64(max(median(other), 1)), true)
+	}}
+}
+
 func times(ratio float64, ok bool) string {
 	if !ok {
 		return "not compared"
