@@ -340,6 +340,7 @@ func (c *content) seek(off int64, hole bool) (int64, error) {
 // c.mu is held.
 func (c *content) differs() {
 	c.unshelve()
+	c.summed = nil
 	c.dirty = true
 	c.gen++
 }
@@ -371,6 +372,7 @@ func (c *content) settle(now *stored, s *seal, clean bool) {
 	}
 	if clean {
 		c.kept = notJournaled
+		c.sumSlot()
 	}
 }
 

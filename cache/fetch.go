@@ -170,6 +170,7 @@ func (c *content) take(p []byte, f *fetching) error {
 		c.ext = c.ext.local(e.off, e.end)
 		c.twin = c.twin.set(e)
 	}
+	c.sumSlot()
 	c.fs.stats.fetchBytes.Add(int64(len(p)))
 	return nil
 }

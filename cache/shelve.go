@@ -123,6 +123,21 @@ func (c *content) sum(pieces []piece) []piece {
 	return pieces
 }
 
+// sumSlot remembers the sum of a content that has just come to be all in a slot,
+// and what the store has. c.mu is held.
+func (c *content) sumSlot() {
+	if c.layer == nil || c.layer.slot == nil || c.dirty || c.length == 0 || len(c.unchecked) > 0 || c.ext.localBytes(0, c.length) != c.length {
+		return
+	}
+	buf := sumBuffers.Get().(*[]byte)
+	defer sumBuffers.Put(buf)
+	p := piece{off: 0, end: c.length}
+	var err error
+	if p.sum, err = sumOf(c.layer.slot, p, *buf); err == nil {
+		c.summed = []piece{p}
+	}
+}
+
 // verify compares what of [off, end) comes from an earlier mount with its sums.
 // What is not right any more is to be fetched again: then it returns false, and
 // the map is another one. c.mu is held, and the content in use or the file
@@ -188,6 +203,7 @@ func (c *content) unshelve() {
 // fetched from there again; it returns false if that is not all. c.mu is held.
 func (c *content) lose(off, end int64, err error) bool {
 	all := c.lost(off, end)
+	c.summed = nil
 	c.unshelve()
 	c.recount()
 	c.fs.stats.damaged.Add(1)
