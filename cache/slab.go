@@ -230,8 +230,9 @@ func (s *slab) grown(end int64) {
 
 // shorter finds out whether somebody else has cut the file.
 func (s *slab) shorter() {
-	st, err := s.bytes.Stat()
-	if was := s.size.Load(); err == nil && st.Size() < was && s.size.CompareAndSwap(was, st.Size()) {
+	was := s.size.Load() // first: the file only grows by those who say so after it
+	if st, err := s.bytes.Stat(); err == nil && st.Size() < was {
+		s.size.CompareAndSwap(was, st.Size())
 		s.cuts.Add(1)
 	}
 }
