@@ -245,9 +245,11 @@ func (c *FS) fetchAhead(f *file, gs *guess) {
 	if err == nil || !f.guess.CompareAndSwap(gs, nil) {
 		return
 	}
+	// No room, or no store: whoever asks will hear of it, nobody else has to ask.
 	c.walks.mu.Lock()
 	defer c.walks.mu.Unlock()
 	gs.group.walk.wrong(c, f, gs)
+	gs.cursor.sure, gs.cursor.near = false, 0
 }
 
 // cold reports whether f is a small file that the store has and this machine
