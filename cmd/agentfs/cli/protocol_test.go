@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/agentfs/agentfs/cmd/agentfs/protocol"
+)
+
+// wayIn does a call of the protocol and returns its result as JSON, or how it
+// failed.
+type wayIn func(t *testing.T, op string, in toolArgs) (result string, fail *callFailure)
+
+// callFailure is an error of a call, as far as a way in shows it.
+type callFailure struct {
+	kind    string // "" where it is not shown
+	message string
+	status  int // the exit status, -1 where there is none
+}
+
+// The same calls give the same bytes and errors by Go calls, by commands and by
+// the tools of both transports, on the stores and on a mount of them.
+func TestProtocol(t *testing.T) {
+	ways := map[string]func(t *testing.T, tree []string) wayIn{
+		"go": goCalls, "commands": commands, "mcp": mcpStdio, "mcp over http": mcpHTTP,
+	}
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			runProtocol(t, way(t, newTree(t)))
+		})
+		t.Run(name+" on a mount", func(t *testing.T) {
+			t.Parallel()
+			m := startMount(t, append(newTree(t), "--cache-dir", t.TempDir())...)
+			runProtocol(t, way(t, []string{"--mount", m.point}))
+			m.stop(t)
+		})
+	}
+}
+
+// newTree returns the flags for a tree as the cases want it.
+func newTree(t *testing.T) []string {
+	host := t.TempDir()
+	if err := os.Mkdir(filepath.Join(host, "data"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(host, "data", "shadowed"), "a shadow\n")
+	return []string{"--route", "/=local:" + host, "--route", newS3Server(t, "b").route("/data", "b", "&region=us-east-1")}
+}
+
+func runProtocol(t *testing.T, do wayIn) {
+	for i, c := range protocolCases {
+		in := toolArgs{}
+		for k, v := range c.in {
+			if path, ok := strings.CutPrefix(fmt.Sprint(v), "$version "); ok {
+				v = versionAt(t, do, path)
+			}
+			in[k] = v
+		}
+		result, fail := do(t, c.op, in)
+		switch {
+		case fail == nil && c.fail != "":
+			t.Errorf("%d: %s %v:\ngives   %s\ninstead of failing: %s", i, c.op, c.in, result, c.fail)
+		case fail == nil:
+			if got := essence(t, result); got != c.want {
+				t.Errorf("%d: %s %v:\ngives   %s\ninstead %s", i, c.op, c.in, got, c.want)
+			}
+		default:
+			kind, message, _ := strings.Cut(c.fail, ": ")
+			if fail.message != message || fail.kind != "" && fail.kind != kind || fail.status >= 0 && fail.status != statusOf(c.op, kind) {
+				t.Errorf("%d: %s %v:\nfails   %+v\ninstead %s%s", i, c.op, c.in, *fail, c.fail, c.want)
+			}
+		}
+	}
+}
+
+// statusOf returns the exit status of a command that fails so.
+func statusOf(op, kind string) int {
+	switch kind {
+	case "changed", "exists", "no-match", "ambiguous":
+		return exitCondition
+	case "invalid":
+		return exitUsage
+	}
+	if op == "grep" {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// versionAt returns the version of what is at path.
+func versionAt(t *testing.T, do wayIn, path string) string {
+	t.Helper()
+	result, fail := do(t, "stat", toolArgs{"paths": []any{path}})
+	var all struct {
+		Outcomes []protocol.Outcome[protocol.Item]
+	}
+	if err := json.Unmarshal([]byte(result), &all); err != nil || fail != nil || all.Outcomes[0].Result.Version == "" {
+		t.Fatalf("version of %s: %v %s %v", path, err, result, fail)
+	}
+	return string(all.Outcomes[0].Result.Version)
+}
+
+// essence leaves out of a result what differs by its nature: times, versions,
+// modes (a bucket has none), and what only counts the work.
+func essence(t *testing.T, result string) string {
+	t.Helper()
+	var v any
+	if err := json.Unmarshal([]byte(result), &v); err != nil {
+		t.Fatalf("%v: %s", err, result)
+	}
+	var strip func(any)
+	strip = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for _, k := range []string{"mtime", "version", "mode", "moved", "matches", "files", "searched", "binary"} {
+				delete(v, k)
+			}
+			for _, e := range v {
+				strip(e)
+			}
+		case []any:
+			for _, e := range v {
+				strip(e)
+			}
+		}
+	}
+	strip(v)
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(b.String())
+}
