@@ -67,6 +67,9 @@ func (b *bench) onStore(ctx context.Context, out io.Writer, rows func(*storeData
 	}
 	server.slow.setFaults(faults{b.storeFaults, allFaults})
 	table := newStoreTable(rows(data), run.candidates())
+	if err := fillOnce(ctx, run.direct, table.rows); err != nil {
+		return err
+	}
 	if len(table.rows) > 0 && len(table.candidates) > 0 {
 		if err := run.rounds(ctx, table); err != nil {
 			return err
@@ -137,6 +140,9 @@ func (r *storeRun) takesPart(name string, row storeRow) bool {
 	case loopback:
 		return row.loopback
 	}
+	if row.direct != nil {
+		return name == agentfs
+	}
 	p, ok := r.peer(name)
 	return ok && (row.options == "" || p.hasOptions())
 }
@@ -189,6 +195,9 @@ func (r *storeRun) measure(ctx context.Context, c *storeCell, name string, row s
 		return r.measureSDK(limited, c, row, prefix)
 	case loopback:
 		return r.measureLoopback(limited, c, row, prefix)
+	}
+	if row.direct != nil {
+		return r.measureDirect(limited, c, row)
 	}
 	return r.measurePeer(limited, c, name, row, prefix)
 }

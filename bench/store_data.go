@@ -30,9 +30,21 @@ type storeData struct {
 
 // newStoreData makes the data, the same in every run.
 func (b *bench) newStoreData(ctx context.Context) (*storeData, error) {
-	d := &storeData{small: map[string][]byte{}, medium: make([]byte, b.storeMedium), large: make([]byte, b.storeSize)}
+	d := &storeData{small: smallFiles(b.storeFiles), medium: make([]byte, b.storeMedium), large: make([]byte, b.storeSize)}
 	rnd := rand.NewChaCha8([32]byte{1})
-	for i := range b.storeFiles {
+	for _, data := range [][]byte{d.medium, d.large} {
+		if _, err := rnd.Read(data); err != nil {
+			return nil, err
+		}
+	}
+	return d, errors.Join(d.makeTar(filepath.Join(b.tmp, "small.tar")), d.makeRepo(ctx, filepath.Join(b.tmp, "repo")))
+}
+
+// smallFiles returns n small files, the same in every run.
+func smallFiles(n int) map[string][]byte {
+	files := map[string][]byte{}
+	rnd := rand.NewChaCha8([32]byte{2})
+	for i := range n {
 		text := make([]byte, smallSize)
 		for j := range text {
 			text[j] = 'a' + byte(rnd.Uint64()%26)
@@ -43,14 +55,9 @@ func (b *bench) newStoreData(ctx context.Context) (*storeData, error) {
 		if i%10 == 0 {
 			copy(text[1024:], needle)
 		}
-		d.small[fmt.Sprintf("dir%02d/file%05d.txt", i%40, i)] = text
+		files[fmt.Sprintf("dir%02d/file%05d.txt", i%40, i)] = text
 	}
-	for _, data := range [][]byte{d.medium, d.large} {
-		if _, err := rnd.Read(data); err != nil {
-			return nil, err
-		}
-	}
-	return d, errors.Join(d.makeTar(filepath.Join(b.tmp, "small.tar")), d.makeRepo(ctx, filepath.Join(b.tmp, "repo")))
+	return files
 }
 
 // names returns the small files' names in order.

@@ -32,6 +32,13 @@ type storeRow struct {
 	// there; nil: nothing.
 	local func(ctx context.Context, w *onMount) error
 
+	// once puts into the bucket what from names, for rows that share it and that
+	// may not be asked for.
+	once func(ctx context.Context, s *sdk) error
+	// direct is what agentfs does without a mount, instead of mount; then no other
+	// mount takes part.
+	direct func(ctx context.Context, d direct) error
+
 	sdk   func(ctx context.Context, s *sdk, prefix string) error // nil: it takes no part
 	mount func(ctx context.Context, w *onMount) error
 	// stored asks the server itself whether the workload's outcome is there, all
@@ -50,7 +57,7 @@ func (r storeRow) verify(ctx context.Context, direct *sdk, prefix string) error 
 // storeRows returns the workloads of part "store" that were asked for. To add
 // one: a row in one of these lists.
 func (b *bench) storeRows(d *storeData) []storeRow {
-	rows := slices.Concat(b.firstRows(), d.smallRows(), d.editRows(), d.appendRows(), d.largeRows(), d.gitRows(), d.warmRows())
+	rows := slices.Concat(b.firstRows(), d.smallRows(), d.editRows(), d.appendRows(), d.largeRows(), d.gitRows(), d.warmRows(), b.directRows())
 	return slices.DeleteFunc(rows, func(r storeRow) bool { return !b.rows.MatchString(r.name) })
 }
 
