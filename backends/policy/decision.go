@@ -127,7 +127,9 @@ func (d *Denied) Error() string {
 // Unwrap returns [fs.ErrPermission].
 func (d *Denied) Unwrap() error { return fs.ErrPermission }
 
-// Remedy says what to do about it.
+var _ backends.Remedier = (*Denied)(nil)
+
+// Remedy implements [backends.Remedier].
 func (d *Denied) Remedy() string {
 	switch d.Access {
 	case Append:

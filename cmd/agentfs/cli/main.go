@@ -70,7 +70,7 @@ Routes say which store serves which directory, as PATH=URL or in a YAML file:
     /data:  {backend: s3, bucket: corpus, prefix: v3/, read_only: true}
   policy:
     - {path: "/logs/**", access: append}
-    - {path: ".env", access: none, users: [agent]}
+    - {path: ".env", access: none, users: [1000]}
 
 agentfs mount --help lists the options that every route takes. S3 credentials
 come from where the AWS SDK looks for them: the environment, ~/.aws, the

@@ -115,7 +115,8 @@ func Describe(err error) string {
 			msg = k.text
 		}
 		next := k.next
-		if knows, ok := errors.AsType[remedier](err); ok {
+		var knows backends.Remedier
+		if errors.As(err, &knows) {
 			next = knows.Remedy()
 		}
 		if next != "" && !strings.Contains(msg, next) {
@@ -127,12 +128,6 @@ func Describe(err error) string {
 		msg = strings.Replace(msg, pe.Error(), located(pe, ""), 1)
 	}
 	return msg
-}
-
-// remedier is an error that knows what to do about it.
-type remedier interface {
-	error
-	Remedy() string
 }
 
 // located returns what pe says with the path as users write it; text, if there
