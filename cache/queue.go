@@ -94,13 +94,14 @@ type queue struct {
 	down     time.Time
 	downWait time.Duration
 	wake     chan struct{}
+	idle     chan func() // workers that have nothing to do wait here
 	done     sync.WaitGroup
 	ctx      context.Context
 	cancel   context.CancelFunc
 }
 
 func newQueue(c *FS, grace time.Duration, most int) *queue {
-	q := &queue{c: c, grace: grace, max: most, wake: make(chan struct{}, 1), all: map[*job]struct{}{}}
+	q := &queue{c: c, grace: grace, max: most, wake: make(chan struct{}, 1), idle: make(chan func()), all: map[*job]struct{}{}}
 	q.ctx, q.cancel = context.WithCancel(context.Background())
 	q.sweep = &job{kind: jobSweep, index: -1, ended: make(chan struct{})}
 	return q
@@ -299,12 +300,38 @@ func (q *queue) begin(j *job) {
 	j.begun++
 	q.count++
 	q.most = max(q.most, q.count)
-	q.done.Go(func() {
+	attempt := func() {
 		ctx, cancel := context.WithTimeout(q.ctx, attemptLimit)
 		o := q.run(ctx, j)
 		cancel()
 		q.end(j, o)
-	})
+	}
+	select {
+	case q.idle <- attempt:
+	default:
+		q.done.Go(func() { q.work(attempt) })
+	}
+}
+
+// workerIdle is how long a worker waits for the next attempt.
+const workerIdle = time.Second
+
+// work makes attempts, one after the other, until there are none. A goroutine
+// for each would have to grow its stack for each: a request goes deep.
+func (q *queue) work(attempt func()) {
+	timer := time.NewTimer(workerIdle)
+	defer timer.Stop()
+	for {
+		attempt()
+		timer.Reset(workerIdle)
+		select {
+		case attempt = <-q.idle:
+		case <-timer.C:
+			return
+		case <-q.ctx.Done():
+			return
+		}
+	}
 }
 
 func (q *queue) end(j *job, o outcome) {
