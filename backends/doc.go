@@ -20,13 +20,16 @@
 // Implement [Store], read the promises of each method, and run
 // backendtest.Store over it: the suite is the contract in executable form,
 // and a backend that passes needs no further unit tests for what it promises
-// here. Then hand an [Opener] to the command line:
+// here. [PutOptions.Check] decides a Put where looking and acting are one step.
+// Then hand an [Opener] to the command line:
 //
 //	func main() {
 //		all := cli.Backends()
 //		all["mine"] = mine.Open
 //		os.Exit(cli.Main(all))
 //	}
+//
+// examples/go-backend is a whole one.
 //
 // # Names
 //

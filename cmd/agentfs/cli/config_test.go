@@ -152,6 +152,8 @@ func TestRouteURL(t *testing.T) {
 		"/s=local:.":                          "/s local path=" + wd,
 		"/m=mine://host/p?k=v":                "/m mine host=host k=v path=p",
 		"/m=mine:thing":                       "/m mine path=thing",
+		"/m=mine:/a/b":                        "/m mine path=/a/b",
+		"/m=mine:///a/b":                      "/m mine path=/a/b",
 		"/x=exec:/srv/store":                  "/x exec command=[/srv/store]",
 		"/x=exec:python3?arg=a.py&arg=b%26c":  "/x exec command=[python3 a.py b&c]",
 		"/x=exec:./store?ttl=1s":              "/x exec command=[" + wd + "/store] ttl=1s",

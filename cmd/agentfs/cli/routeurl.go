@@ -152,10 +152,13 @@ func (r *routeConfig) setPlace(scheme, place, dir string) error {
 		}
 		return r.set("path", path)
 	}
-	if host != "" {
+	switch {
+	case host != "":
 		if err := r.set("host", host); err != nil {
 			return err
 		}
+	case hasHost:
+		path = "/" + path // NAME:///PATH is NAME:/PATH
 	}
 	if path == "" {
 		return nil
