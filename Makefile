@@ -21,7 +21,7 @@ STATICCHECK_VERSION := v0.8.2
 
 # Debian packages whose commands the tests and benchmarks run, as COMMAND:PACKAGE.
 # gcc is for the race detector only: agentfs itself is built without cgo.
-DEBIAN := fusermount3:fuse3 sqlite3:sqlite3 rsync:rsync fio:fio rg:ripgrep git:git setfattr:attr gcc:gcc python3:python3
+DEBIAN := fusermount3:fuse3 sqlite3:sqlite3 rsync:rsync fio:fio rg:ripgrep git:git setfattr:attr gcc:gcc python3:python3 pg_ctlcluster:postgresql
 
 # More for the programs that take them: make bench BENCHFLAGS=--quick
 TESTFLAGS  ?=

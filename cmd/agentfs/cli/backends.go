@@ -6,6 +6,7 @@ import (
 	"github.com/agentfs/agentfs/backends/local"
 	"github.com/agentfs/agentfs/backends/memory"
 	"github.com/agentfs/agentfs/backends/s3"
+	"github.com/agentfs/agentfs/backends/sql"
 )
 
 // Backends returns the backends that agentfs brings, by the name that routes
@@ -16,5 +17,6 @@ func Backends() map[string]backends.Opener {
 		"local":  local.Open,
 		"memory": memory.Open,
 		"s3":     s3.Open,
+		"sql":    sql.Open,
 	}
 }

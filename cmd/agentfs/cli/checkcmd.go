@@ -155,7 +155,7 @@ func (p *program) routeFindings(ctx context.Context, rc routeConfig, seen map[st
 	n := 0
 	for _, err := range r.store.List(ctx, ".", "") {
 		if err != nil {
-			return []finding{{levelFail, name + ": " + protocol.Describe(pathless(err)), storeRemedy(err)}}
+			return []finding{{levelFail, name + ": " + protocol.Describe(pathless(err)), storeRemedy(r.backend, err)}}
 		}
 		if n++; n >= checkEntries {
 			break
@@ -175,7 +175,7 @@ func (p *program) routeFindings(ctx context.Context, rc routeConfig, seen map[st
 	}
 	features, err := backends.FeaturesOf(ctx, r.store)
 	if err != nil {
-		return append(all, finding{levelFail, rc.path + ": what the server honours can't be found out: " + protocol.Describe(pathless(err)), storeRemedy(err)})
+		return append(all, finding{levelFail, rc.path + ": what the server honours can't be found out: " + protocol.Describe(pathless(err)), storeRemedy(r.backend, err)})
 	}
 	for _, ft := range features {
 		f := finding{text: rc.path + ": " + ft.Name}
@@ -209,7 +209,7 @@ func uploadFindings(ctx context.Context, r openRoute) []finding {
 			return []finding{{levelWarn, r.path + ": unfinished uploads can't be listed: " + protocol.Describe(pathless(err)),
 				"nothing needs it but this check: allow s3:ListBucketMultipartUploads to see them"}}
 		case err != nil:
-			return []finding{{levelWarn, r.path + ": unfinished uploads can't be listed: " + protocol.Describe(pathless(err)), storeRemedy(err)}}
+			return []finding{{levelWarn, r.path + ": unfinished uploads can't be listed: " + protocol.Describe(pathless(err)), storeRemedy(r.backend, err)}}
 		}
 		if n++; oldest.Started.IsZero() || u.Started.Before(oldest.Started) {
 			oldest = u
@@ -237,14 +237,20 @@ func uploadFindings(ctx context.Context, r openRoute) []finding {
 }
 
 // storeRemedy says what to do about a store that can't be used.
-func storeRemedy(err error) string {
+func storeRemedy(backend string, err error) string {
+	denied := errors.Is(err, fs.ErrPermission)
 	switch {
-	case errors.Is(err, fs.ErrPermission):
+	case denied && backend == "sql":
+		return "correct the user and the password (PGPASSWORD, ~/.pgpass), or what that user may do in the database"
+	case denied && backend == "s3":
 		return "give credentials that may list, read and write: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws; and look at the bucket's policy"
 	case errors.Is(err, fs.ErrNotExist):
 		return "correct the name, or make it"
 	case errors.Is(err, context.DeadlineExceeded):
 		return "is the endpoint right and up, and the network there?"
+	}
+	if backend == "exec" {
+		return "look at what the program has written to its standard error, which is in the log above"
 	}
 	return "correct the route's options or the server; --log-level debug shows more"
 }

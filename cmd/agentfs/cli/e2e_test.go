@@ -18,6 +18,8 @@ import (
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"golang.org/x/sys/unix"
+
+	"github.com/agentfs/agentfs/backends/sql/sqltest"
 )
 
 // mainEnv makes the test binary the agentfs program: the end-to-end tests run
@@ -28,7 +30,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(mainEnv) != "" {
 		os.Exit(Main(Backends()))
 	}
-	os.Exit(m.Run())
+	os.Exit(sqltest.Main(m))
 }
 
 // needFuse skips a test where nothing can be mounted; with CI=true that is a

@@ -92,7 +92,12 @@ S3 itself takes these:
 a program (backend: exec, in a URL exec:PROGRAM?arg=...&arg=...):
   command                the program and its arguments, as a list
   timeout=30s            how long one answer may take
-  identity               what it serves, if the command may change`,
+  identity               what it serves, if the command may change
+files in a database (backend: sql, in a URL sqlite:/FILE or postgres://HOST/DB):
+  path                   the file of an SQLite database
+  dsn, schema, sslmode, connections
+                         a PostgreSQL database; its password is PGPASSWORD, in
+                         ~/.pgpass, or a $VAR of the configuration file`,
 		Example: `  agentfs mount --route /data=s3://my-bucket/some/prefix ~/mnt
   agentfs mount --route '/data=s3://my-bucket?endpoint=http://127.0.0.1:9000' --background ~/mnt
   agentfs mount --config agentfs.yaml --read-only ~/mnt
