@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	osexec "os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -112,6 +113,20 @@ func TestCannotStart(t *testing.T) {
 			}
 		})
 	}
+}
+
+// That the program is gone from the disk is no answer to whether a file exists.
+func TestVanishes(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(name, []byte("#!/bin/sh\nexit 0\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s := newStore(t, exec.Config{Command: []string{name}})
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.Stat(t.Context(), "f")
+	wantFailure(t, err, "no such file or directory")
 }
 
 // Everything that was under way fails when the program is killed, and nothing

@@ -2,7 +2,6 @@ package exec
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -75,13 +74,15 @@ func (k *keeper) start() {
 	s, err := k.run()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err != nil {
-		err = fmt.Errorf("the program %s can't be used: %w", k.argv[0], err)
+	switch {
+	case k.closed && err != nil:
+		err = fs.ErrClosed
+	case err != nil:
 		k.failed()
-		if !k.closed {
-			k.log.Error("the program can't be used", "err", errors.Unwrap(err), "pause", time.Until(k.resume).Round(time.Millisecond))
-		}
-	} else {
+		k.log.Error("the program can't be used", "err", err, "pause", time.Until(k.resume).Round(time.Millisecond))
+		// Not wrapped: that the program does not exist says nothing of a file.
+		err = fmt.Errorf("the program %s can't be used: %v", k.argv[0], err)
+	default:
 		k.starts.Go(func() { k.watch(s, time.Now()) })
 	}
 	k.session, k.startErr = s, err

@@ -84,14 +84,15 @@ func newSession(p *process, timeout time.Duration) (*session, error) {
 
 func (s *session) has(feature string) bool { return slices.Contains(s.features, feature) }
 
-// fail ends the session because of err, the first time it is called.
+// fail ends the session because of err, the first time it is called. What err
+// wraps is hidden: it is not about the file that somebody has asked for.
 func (s *session) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
 		return
 	}
-	s.err = err
+	s.err = errors.New(err.Error())
 	close(s.dead)
 	s.p.kill()
 }

@@ -7,17 +7,20 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
+	"golang.org/x/sys/unix"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
@@ -119,6 +122,26 @@ func sqliteKind(err error) error {
 	return nil
 }
 
+// serverPatience is how long the server lets a statement wait for a lock, and a
+// transaction for its next statement: one of a machine that is gone keeps nobody
+// waiting for ever.
+const serverPatience = "30s"
+
+// dialer makes connections that end if the server is not there any more, however
+// long a statement may take while it is.
+var dialer = net.Dialer{
+	KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 6},
+	Control: func(network, _ string, c syscall.RawConn) (err error) {
+		if !strings.HasPrefix(network, "tcp") {
+			return nil
+		}
+		cerr := c.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 45_000)
+		})
+		return errors.Join(cerr, err)
+	},
+}
+
 var schemaName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,62}$`)
 
 // openPostgres opens a PostgreSQL database. No error repeats the DSN.
@@ -153,7 +176,10 @@ func (s *Store) openPostgres(c Config) error {
 		conf.RuntimeParams["application_name"] = "agentfs"
 	}
 	conf.RuntimeParams["search_path"] = pgx.Identifier{schema}.Sanitize()
+	conf.RuntimeParams["lock_timeout"] = serverPatience
+	conf.RuntimeParams["idle_in_transaction_session_timeout"] = serverPatience
 	conf.ConnectTimeout = cmp.Or(conf.ConnectTimeout, 10*time.Second)
+	conf.DialFunc = dialer.DialContext
 	s.writes = stdlib.OpenDB(*conf)
 	s.reads = s.writes
 	n := cmp.Or(c.Connections, DefaultConnections)
@@ -180,11 +206,11 @@ func postgresCode(err error) string {
 	return ""
 }
 
-// postgresAgain has serialization failures, deadlocks, and a name that somebody
-// else has made meanwhile.
+// postgresAgain has serialization failures, deadlocks, a lock that was not to
+// be had, and a name that somebody else has made meanwhile.
 func postgresAgain(err error) bool {
 	switch postgresCode(err) {
-	case "40001", "40P01", "23505":
+	case "40001", "40P01", "55P03", "23505":
 		return true
 	}
 	return false

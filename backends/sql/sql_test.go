@@ -1,20 +1,17 @@
 package sql_test
 
 import (
-	"context"
-	"fmt"
 	"os"
 	"testing"
-	"time"
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/backendtest"
 	"github.com/agentfs/agentfs/backends/faulty"
-	"github.com/agentfs/agentfs/backends/prefix"
+	"github.com/agentfs/agentfs/backends/prefix/prefixtest"
 	"github.com/agentfs/agentfs/backends/readonly"
 	"github.com/agentfs/agentfs/backends/sql"
 	"github.com/agentfs/agentfs/backends/sql/sqltest"
-	"github.com/agentfs/agentfs/cache"
+	"github.com/agentfs/agentfs/cache/cachetest"
 )
 
 func TestMain(m *testing.M) { os.Exit(sqltest.Main(m)) }
@@ -54,28 +51,10 @@ func TestStore(t *testing.T) {
 	})
 }
 
-// directories returns a way to an empty directory of one database, as a store.
-func directories(t *testing.T, config func(testing.TB) sql.Config) func(t *testing.T) backends.Store {
-	s, n := open(t, config(t)), 0
-	return func(t *testing.T) backends.Store {
-		t.Helper()
-		n++
-		dir := fmt.Sprintf("tests/%d", n)
-		if err := s.Mkdir(t.Context(), dir, backends.AttrChange{}); err != nil {
-			t.Fatal(err)
-		}
-		d, err := prefix.Store(faulty.Store(s), dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return d
-	}
-}
-
 // TestWrappers runs it through all wrappers of stores at once.
 func TestWrappers(t *testing.T) {
 	each(t, func(t *testing.T, config func(t testing.TB) sql.Config) {
-		next := directories(t, config)
+		next := prefixtest.Directories(faulty.Store(open(t, config(t))))
 		backendtest.ReadOnlyStore(t, func(t *testing.T) (r, w backends.Store) {
 			w = next(t)
 			return readonly.Store(w), w
@@ -86,24 +65,6 @@ func TestWrappers(t *testing.T) {
 // TestFileSystem runs the contract of the file depth, which the cache gives.
 func TestFileSystem(t *testing.T) {
 	each(t, func(t *testing.T, config func(t testing.TB) sql.Config) {
-		next := directories(t, config)
-		backendtest.FileSystem(t, func(t *testing.T) backends.FileSystem {
-			f, err := cache.New(t.Context(), next(t), cache.Config{Dir: t.TempDir(), TTL: 5 * time.Second, Durability: "close"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-				defer cancel()
-				if err := f.Close(ctx); err != nil {
-					t.Error(err)
-				}
-			})
-			return f
-		},
-			backendtest.Exception{Test: "Rename/Exchange", Reason: "the cache has no moment in which two names change"},
-			backendtest.Exception{Test: "Link", Reason: "a name of a store is a file of its own"},
-			backendtest.Exception{Test: "Mknod", Reason: "a store has regular files"},
-		)
+		cachetest.FileSystem(t, prefixtest.Directories(open(t, config(t))))
 	})
 }
