@@ -133,6 +133,10 @@ func TestMountHelper(t *testing.T) {
 	if err := unix.Statfs(point, &st); err != nil || st.Blocks*uint64(st.Bsize) != 8<<20 {
 		t.Errorf("statfs %d bytes, %v; want 8 MiB", st.Blocks*uint64(st.Bsize), err)
 	}
+	// By its source "mount -a" knows what is mounted already.
+	if m, _ := mountAt(point); m.source != "memory:?size=8MiB" {
+		t.Errorf("the mount table has the source %q", m.source)
+	}
 	mustRun(t, "unmount", point)
 }
 

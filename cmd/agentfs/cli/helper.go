@@ -132,7 +132,7 @@ var ignoredOptions = []string{
 
 // flags turns the call into the flags of a mount in the background.
 func (c *helperCall) flags(log *logFlags) (*mountFlags, error) {
-	f := &mountFlags{background: true, timeout: defaultTimeout, drainTimeout: defaultDrainTimeout}
+	f := &mountFlags{source: c.source, background: true, timeout: defaultTimeout, drainTimeout: defaultDrainTimeout}
 	*log = logFlags{level: "info", format: "text"}
 	if c.verbose {
 		log.level = "debug"

@@ -14,6 +14,7 @@ import (
 // mountFlags are the flags of mount.
 type mountFlags struct {
 	routes       routeFlags
+	source       string // what mount(8) calls the mount; "" from the command line
 	cacheDir     string
 	readOnly     bool
 	allowOther   bool
@@ -119,7 +120,7 @@ In /etc/fstab, with a route for / or a configuration file as the source:
 func (f *mountFlags) options(log *slog.Logger, mountPoint string) (mountOptions, error) {
 	o := mountOptions{
 		readOnly: f.readOnly, allowOther: f.allowOther, debugFuse: f.debugFuse, noPass: f.noPass,
-		timeout: f.timeout, drainTimeout: f.drainTimeout,
+		timeout: f.timeout, drainTimeout: f.drainTimeout, source: f.source,
 	}
 	if f.timeout <= 0 || f.drainTimeout < 0 {
 		return o, usagef("--timeout and --drain-timeout are lengths of time such as 30s, and --timeout is more than 0")

@@ -25,6 +25,7 @@ type mountOptions struct {
 	config     *config
 	point      string // as resolvePoint returns it
 	cacheDir   string
+	source     string // in the kernel's mount table; "" leaves it to fsName
 	readOnly   bool
 	allowOther bool
 	debugFuse  bool
@@ -188,8 +189,12 @@ func (m *mounted) compose() (backends.FileSystem, error) {
 	return all.files, nil
 }
 
-// fsName is the source that the kernel's mount table shows.
+// fsName is the source that the kernel's mount table shows: that of fstab if it
+// is mounted from there, by which mount -a knows what is mounted already.
 func (m *mounted) fsName() string {
+	if m.source != "" {
+		return m.source
+	}
 	for _, r := range m.routes {
 		if len(m.routes) == 1 {
 			return r.String()
