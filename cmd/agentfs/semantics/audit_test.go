@@ -319,3 +319,28 @@ func TestAuditOfAnotherPidNamespace(t *testing.T) {
 		t.Errorf("last-error: %v\n%s", err, b)
 	}
 }
+
+// Where a rule of the policy refused the call, .agentfs/last-error names it, and so
+// is the refusal on record. Of a rule that hides a name it says nothing.
+func TestLastErrorOfARule(t *testing.T) {
+	base := publicTempDir(t)
+	config, file := filepath.Join(base, "agentfs.yaml"), filepath.Join(base, "audit")
+	write(t, config, "policy:\n  - {path: '/hidden/**', access: hide}\n  - {path: '/locked/**', access: read}\n")
+	m := start(t, setup{flags: []string{"--config", config, "--audit-file", file}})
+	isErr(t, "mkdir", os.Mkdir(m.dir+"/locked", 0o755), syscall.EACCES)
+	if out := lastError(t, m); !strings.Contains(out, "mkdir /locked") || !strings.Contains(out, "/locked/**") {
+		t.Errorf("last-error says:\n%s", out)
+	}
+	isErr(t, "mkdir", os.Mkdir(m.dir+"/hidden", 0o755), syscall.EACCES)
+	if out := lastError(t, m); !strings.Contains(out, "mkdir /hidden") || strings.Contains(out, "/hidden/**") {
+		t.Errorf("last-error says:\n%s", out)
+	}
+	m.unmount(t)
+	var got []string
+	for _, r := range recordsOf(t, file) {
+		got = append(got, r.Result+" "+r.Op+" "+r.Path)
+	}
+	if want := []string{"EACCES mkdir /locked", "EACCES mkdir /hidden"}; !slices.Equal(got, want) {
+		t.Errorf("on record: %q, want %q", got, want)
+	}
+}
