@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"time"
 )
 
 // Symlinker is implemented by file systems with symbolic links.
@@ -89,6 +90,15 @@ type DirOpener interface {
 	// list it, because what follows may be answered from a listing that
 	// somebody else has read.
 	OpenDir(ctx context.Context, dir Node) error
+}
+
+// Lister is implemented by file systems that know how long a listing stands.
+type Lister interface {
+	// Listing says of the names in dir, as ReadDir returns them, for how long
+	// they may be told again without asking, 0 if they may not. Another stamp
+	// means that they may be others, or were confirmed anew; 0 that nothing can be
+	// said of dir. ReadDir returns them in the order of their bytes.
+	Listing(dir Node) (stamp uint64, valid time.Duration)
 }
 
 // ChangeNotifier is implemented by file systems that learn of changes made
@@ -201,6 +211,14 @@ func OpenDirAt(ctx context.Context, fsys FileSystem, dir Node) error {
 		return o.OpenDir(ctx, dir)
 	}
 	return nil
+}
+
+// ListingOf calls fsys's Listing. Where there is none, each reader asks.
+func ListingOf(fsys FileSystem, dir Node) (stamp uint64, valid time.Duration) {
+	if l, ok := fsys.(Lister); ok {
+		return l.Listing(dir)
+	}
+	return 0, 0
 }
 
 // createExclusive are the flags of a Create that stands for mknod(2).

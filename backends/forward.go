@@ -3,6 +3,7 @@ package backends
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // ForwardFiles is a file system that passes every call on to the one in it,
@@ -19,6 +20,7 @@ var (
 	_ Xattrer        = ForwardFiles{}
 	_ DirSyncer      = ForwardFiles{}
 	_ DirOpener      = ForwardFiles{}
+	_ Lister         = ForwardFiles{}
 	_ ChangeNotifier = ForwardFiles{}
 	_ RangeCopier    = ForwardFiles{}
 )
@@ -71,6 +73,11 @@ func (w ForwardFiles) SyncDir(ctx context.Context, dir Node) error {
 // OpenDir implements [DirOpener].
 func (w ForwardFiles) OpenDir(ctx context.Context, dir Node) error {
 	return OpenDirAt(ctx, w.FileSystem, dir)
+}
+
+// Listing implements [Lister].
+func (w ForwardFiles) Listing(dir Node) (stamp uint64, valid time.Duration) {
+	return ListingOf(w.FileSystem, dir)
 }
 
 // CopyRange implements [RangeCopier].

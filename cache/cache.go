@@ -137,6 +137,7 @@ var (
 	_ backends.Symlinker      = (*FS)(nil)
 	_ backends.Xattrer        = (*FS)(nil)
 	_ backends.DirSyncer      = (*FS)(nil)
+	_ backends.Lister         = (*FS)(nil)
 	_ backends.ChangeNotifier = (*FS)(nil)
 )
 

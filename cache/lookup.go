@@ -244,6 +244,22 @@ func (c *FS) listedNow(p *tree.Node) bool {
 	return d.local || c.fresh(d.listed)
 }
 
+// Listing implements [backends.Lister]: as long as the ttl leaves.
+func (c *FS) Listing(n backends.Node) (stamp uint64, valid time.Duration) {
+	p, err := c.ownDir(n)
+	if err != nil {
+		return 0, 0
+	}
+	stamp = c.tree.Stamp(p)
+	d := dirOf(p)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.local || c.cfg.TTL == 0 {
+		return 0, 0 // all of it is here, or each reader asks
+	}
+	return stamp, c.left(d.listed)
+}
+
 // refresh lists p unless what is known of it can be believed.
 func (c *FS) refresh(ctx context.Context, p *tree.Node) error {
 	if c.listedNow(p) {

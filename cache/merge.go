@@ -140,6 +140,7 @@ func (m merging) all(ctx context.Context, entries []backends.Entry) error {
 		}
 	})
 	d.listed = m.asked
+	m.c.tree.Restamp(m.dir)
 	if d.seen.Before(m.asked) {
 		d.seen = m.asked
 	}

@@ -24,11 +24,15 @@ import (
 // file system. Where the kernel keeps listings (FOPEN_CACHE_DIR) that is not
 // enough: it may go on, at an offset of one listing, in another that somebody
 // else's reading brought, or ask a handle to begin in the middle. There an
-// offset is derived from the entry's name alone and the order is that of the
-// offsets, as in a hashed directory of ext4.
+// offset belongs to the name. Where names are known for long it is derived from the
+// name alone and the order is that of the offsets, as in a hashed directory of
+// ext4. Where a listing is known for a while ([backends.Lister]) the order stays
+// that of the names, by which a walk is recognized: a name keeps the offset that
+// it was given first (see offsets.go).
 type dirHandle struct {
 	n      *inode
-	hashed bool
+	hashed bool // offsets belong to names
+	listed bool // and are those of n.offsets
 
 	mu      sync.Mutex
 	loaded  bool
@@ -66,7 +70,17 @@ func (n *inode) OpendirHandle(ctx context.Context, _ uint32) (gofs.FileHandle, u
 	if n.stable.Load() {
 		return &dirHandle{n: n, hashed: true}, fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE, 0
 	}
-	return &dirHandle{n: n}, 0, 0
+	stamp, valid := backends.ListingOf(n.m.fsys, n.node)
+	if stamp == 0 {
+		return &dirHandle{n: n}, 0, 0
+	}
+	// Without KEEP_CACHE the kernel drops the listing that it has, and keeps the
+	// one that this handle reads.
+	flags := uint32(fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE)
+	if valid <= 0 || !n.kept(stamp) {
+		flags |= dropListing
+	}
+	return &dirHandle{n: n, hashed: true, listed: true}, flags, 0
 }
 
 // load takes the snapshot if there is none. The caller holds h.mu.
@@ -76,12 +90,19 @@ func (h *dirHandle) load(ctx context.Context) syscall.Errno {
 	}
 	c := h.n.m.op(ctx, opRead)
 	defer c.end()
-	entries, err := h.n.m.fsys.ReadDir(c, h.n.node)
+	read := func() ([]backends.DirEntry, error) { return h.n.m.fsys.ReadDir(c, h.n.node) }
+	var entries []backends.DirEntry
+	var err error
+	if h.listed {
+		entries, h.order, err = h.n.list(read)
+	} else {
+		entries, err = read()
+	}
 	if err != nil {
 		return h.n.m.errno("readdir", h.n, err)
 	}
 	h.entries, h.loaded = entries, true
-	if h.hashed {
+	if h.hashed && !h.listed {
 		h.order = hashedOrder(h.n.m.nameSeed, entries)
 	}
 	return 0

@@ -32,6 +32,9 @@ type inode struct {
 	// of the few methods of an open file that answer from memory.
 	mu sync.Mutex
 	io ioMode // of a regular file
+	// listing is what the kernel was told of a directory that is known for a
+	// while, nil before.
+	listing *listing
 }
 
 var (

@@ -126,8 +126,13 @@ func (n *inode) closeIO() {
 	n.io.backing = 0
 }
 
+// dropListing travels from OpendirHandle to rawFS in the same way: the kernel is
+// to drop the listing that it has.
+const dropListing = 1 << backingShift
+
 // rawFS is go-fuse's node file system, except that this package decides about
-// passthrough. go-fuse itself would give it up for the whole mount after one
+// passthrough and about which listings the kernel keeps. go-fuse sets
+// FOPEN_KEEP_CACHE wherever there is FOPEN_CACHE_DIR. As for passthrough, go-fuse itself would give it up for the whole mount after one
 // file that the kernel doesn't take, also for files that are open with it.
 type rawFS struct{ fuse.RawFileSystem }
 
@@ -142,6 +147,15 @@ func (r rawFS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) 
 func (r rawFS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	st := r.RawFileSystem.Create(cancel, in, name, out)
 	unpackBacking(&out.OpenOut)
+	return st
+}
+
+// OpenDir implements [fuse.RawFileSystem].
+func (r rawFS) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	st := r.RawFileSystem.OpenDir(cancel, in, out)
+	if out.OpenFlags&dropListing != 0 {
+		out.OpenFlags &^= dropListing | fuse.FOPEN_KEEP_CACHE
+	}
 	return st
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"time"
 
 	"github.com/agentfs/agentfs/backends"
 )
@@ -13,6 +14,7 @@ var (
 	_ backends.DirSyncer      = (*files)(nil)
 	_ backends.DirOpener      = (*files)(nil)
 	_ backends.ChangeNotifier = (*files)(nil)
+	_ backends.Lister         = (*files)(nil)
 	_ backends.RangeCopier    = (*files)(nil)
 )
 
@@ -109,6 +111,15 @@ func (f *files) OpenDir(ctx context.Context, dir backends.Node) error {
 		return err
 	}
 	return backends.OpenDirAt(ctx, r.files, in)
+}
+
+// Listing implements [backends.Lister] for directories that belong to a route
+// alone.
+func (f *files) Listing(dir backends.Node) (stamp uint64, valid time.Duration) {
+	if n, ok := dir.(node); ok && n.r.owner == f.rt {
+		return backends.ListingOf(n.r.files, n.n)
+	}
+	return 0, 0
 }
 
 // routes appends the routes that have something at or below p.

@@ -113,7 +113,7 @@ func (t *Tree) attach(dir *Node, name string, n *Node) {
 		dir.dir.children = make(map[string]*Node)
 	}
 	dir.dir.children[name] = n
-	dir.dir.listing = nil
+	t.renamed(dir)
 	n.parent, n.name = dir, name
 	if n.IsDir() {
 		n.nlink = 2 + n.subdirs()
@@ -127,7 +127,7 @@ func (t *Tree) attach(dir *Node, name string, n *Node) {
 // detach takes n's name away. Tree.mu is held.
 func (t *Tree) detach(dir *Node, name string, n *Node) {
 	delete(dir.dir.children, name)
-	dir.dir.listing = nil
+	t.renamed(dir)
 	if n.parent == dir && n.name == name {
 		n.parent, n.name = nil, ""
 	}
@@ -154,12 +154,12 @@ func (n *Node) named() int64 {
 // move is detach and attach without a moment in which n has no name.
 func (t *Tree) move(oldDir *Node, oldName string, dir *Node, name string, n *Node) {
 	delete(oldDir.dir.children, oldName)
-	oldDir.dir.listing = nil
+	t.renamed(oldDir)
 	if dir.dir.children == nil {
 		dir.dir.children = make(map[string]*Node)
 	}
 	dir.dir.children[name] = n
-	dir.dir.listing = nil
+	t.renamed(dir)
 	n.parent, n.name = dir, name
 	if n.IsDir() && oldDir != dir {
 		oldDir.nlink--

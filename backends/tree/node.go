@@ -38,6 +38,8 @@ type directory struct {
 	children map[string]*Node
 	// listing is the sorted listing, nil when a change has made it stale.
 	listing []backends.DirEntry
+	// stamp is another one after each change of the names, and each Restamp.
+	stamp uint64
 }
 
 // extra is what few nodes have.

@@ -136,7 +136,8 @@ func (t *Tree) Rename(oldDir *Node, oldName string, dir *Node, name string, flag
 // exchange swaps two names. Tree.mu is held.
 func (t *Tree) exchange(aDir *Node, aName string, a *Node, bDir *Node, bName string, b *Node) {
 	aDir.dir.children[aName], bDir.dir.children[bName] = b, a
-	aDir.dir.listing, bDir.dir.listing = nil, nil
+	t.renamed(aDir)
+	t.renamed(bDir)
 	b.parent, b.name = aDir, aName
 	a.parent, a.name = bDir, bName
 	if aDir == bDir {

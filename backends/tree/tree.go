@@ -21,6 +21,7 @@ type Tree struct {
 	root   *Node
 	lastID atomic.Uint64
 	nodes  atomic.Int64
+	stamps uint64 // the last one given; guarded by mu
 }
 
 // New returns a tree with an empty root directory.
@@ -157,6 +158,28 @@ func (t *Tree) ReadDir(dir *Node) ([]backends.DirEntry, error) {
 		dir.dir.listing = list
 	}
 	return dir.dir.listing, nil
+}
+
+// renamed says that the names in dir have changed. mu is held.
+func (t *Tree) renamed(dir *Node) {
+	t.stamps++
+	dir.dir.listing, dir.dir.stamp = nil, t.stamps
+}
+
+// Restamp gives dir another stamp although its names are the same.
+func (t *Tree) Restamp(dir *Node) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stamps++
+	dir.dir.stamp = t.stamps
+}
+
+// Stamp returns a number, not 0, that dir has had only with the names that it has
+// now.
+func (t *Tree) Stamp(dir *Node) uint64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return dir.dir.stamp + 1
 }
 
 // Len returns the number of children of dir.
