@@ -159,7 +159,9 @@ func (c *FS) Close(ctx context.Context) error {
 		err = c.drain(ctx)
 	}
 	c.q.stop()
+	c.stopReads()
 	c.flushed.Wait()
+	c.fetches.Wait()
 	c.lateTimer.Stop()
 	c.flushLate()
 	left := int64(c.q.len())

@@ -45,6 +45,12 @@ type Config struct {
 	// Uploads is how many changes may be on their way to the store at once;
 	// 0 is the default of 64.
 	Uploads int
+	// ReadAhead is how far ahead of one that reads a file in sequence is read,
+	// in bytes; 0 is [DefaultReadAhead], below 0 is not at all.
+	ReadAhead int64
+	// Fetches is how many requests for contents may be under way at once, each
+	// with 256 KiB in memory; 0 is [DefaultFetches].
+	Fetches int
 	// Grace is how long a change waits for the next one before it is sent; 0
 	// is the default of 100 ms, below 0 is none.
 	Grace time.Duration
@@ -104,6 +110,12 @@ type FS struct {
 
 	flushed sync.WaitGroup
 
+	reads     context.Context // of all fetches; ends with the cache
+	stopReads context.CancelFunc
+	fetches   sync.WaitGroup
+	places    places
+	blocks    blocks
+
 	begun    []uploadRecord // uploads that an earlier process began
 	walks    walks          // what programs go through
 	surveys  surveys        // of what lies before them
@@ -118,9 +130,9 @@ type FS struct {
 
 // counters are what [Stats] shows.
 type counters struct {
-	uploads, uploadBytes, copies, removals, failures, conflicts, fetchBytes, cancelled atomic.Int64
-	aheadBytes, aheadUsed, aheadWasted                                                 atomic.Int64
-	hits, misses, adopted, damaged                                                     atomic.Int64
+	uploads, uploadBytes, copies, removals, failures, conflicts, fetchBytes, fetchUsed, cancelled atomic.Int64
+	aheadBytes, aheadUsed, aheadWasted                                                            atomic.Int64
+	hits, misses, adopted, damaged                                                                atomic.Int64
 }
 
 // read counts a read that had to wait for the store, or not.
@@ -160,6 +172,15 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 	}
 	if cfg.Uploads <= 0 {
 		cfg.Uploads = defaultUploads
+	}
+	if cfg.Fetches <= 0 {
+		cfg.Fetches = DefaultFetches
+	}
+	switch {
+	case cfg.ReadAhead == 0:
+		cfg.ReadAhead = DefaultReadAhead
+	case cfg.ReadAhead < 0:
+		cfg.ReadAhead = 0
 	}
 	if cfg.TTL < 0 {
 		cfg.TTL = DefaultTTL
@@ -205,6 +226,8 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 		log:    cfg.Log.With("store", identity),
 		ghosts: map[string]*ghost{}, limbo: map[*tree.Node]struct{}{}, making: map[string]int{}, active: map[string]*sending{}, complained: map[string]time.Time{},
 	}
+	c.reads, c.stopReads = context.WithCancel(context.Background())
+	c.places = newPlaces(cfg.Fetches)
 	c.q = newQueue(c, cfg.Grace, cfg.Uploads)
 	if !cfg.ReadOnly {
 		c.streams = newStreamSizes(backends.PartLimitsOf(c.store))

@@ -30,9 +30,11 @@ type content struct {
 	charged  int64   // local bytes counted in the room
 	seals    []*seal
 	inflight []*fetching
-	next     int64 // where a sequential reader would read next
-	edge     int64 // the end of the last fetch
-	window   int64 // how much is fetched at once for it
+	down     sync.Cond // fetched bytes are in the local file
+	coming   int64     // bytes of inflight that are charged and on their way into it
+	unread   extents   // what was fetched and nobody has read
+	tracks   []*track  // who reads it
+	clock    uint64    // counts reads, for the tracks' order
 	freed    bool
 	dirty    bool   // not the stored version any more
 	gen      uint64 // counts changes, for seals to know what they have seen
@@ -72,10 +74,6 @@ const (
 )
 
 const (
-	// blockSize aligns fetches: what a single random read asks for.
-	blockSize = 128 << 10
-	// maxWindow is the most that one fetch asks for.
-	maxWindow = 8 << 20
 	// maxSize is the largest content: what S3 holds in one object is less.
 	maxSize = 48 << 40
 	// wholeMax is the size up to which a file is fetched at once.
@@ -85,6 +83,7 @@ const (
 // newContent returns the content of an object, or an empty one for nil.
 func newContent(c *FS, id uint64, s *stored) *content {
 	n := &content{fs: c, id: id, ext: whole(s)}
+	n.down.L = &n.mu
 	if s != nil {
 		n.length = s.size
 		c.shelf.adopt(n, s)
@@ -233,13 +232,18 @@ func (c *content) complete() bool {
 }
 
 // readAt fills p from off and returns less only at the end.
-func (c *content) readAt(ctx context.Context, p []byte, off int64) (int, error) {
+func (c *content) readAt(ctx context.Context, r *reader, p []byte, off int64) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if off >= c.length {
 		return 0, nil
 	}
 	p = p[:min(int64(len(p)), c.length-off)]
+	var t *track
+	if c.length > wholeMax && !c.ext.complete() {
+		t = c.follow(r, off, off+int64(len(p)))
+		c.readAhead(t)
+	}
 	fetched, again := false, false
 	for n := 0; n < len(p); {
 		at := off + int64(n)
@@ -259,9 +263,12 @@ func (c *content) readAt(ctx context.Context, p []byte, off int64) (int, error) 
 		case !ok:
 			clear(part)
 		case e.remote():
-			if err := c.fill(ctx, at, e.end); err != nil {
+			got, err := c.fill(ctx, t, part, at, e.end)
+			if err != nil {
 				return n, err
 			}
+			c.read(at, at+got)
+			n += int(min(got, max(0, c.length-at)))
 			fetched = true
 			continue
 		default:
@@ -278,12 +285,24 @@ func (c *content) readAt(ctx context.Context, p []byte, off int64) (int, error) 
 				}
 				return n, damaged(c.layer, err)
 			}
+			c.read(at, e.end)
 		}
 		n += len(part)
 	}
 	c.fs.stats.read(fetched)
-	c.next = off + int64(len(p))
 	return len(p), nil
+}
+
+// read says that somebody has read [off, end), for the sum of what was fetched
+// in vain. c.mu is held.
+func (c *content) read(off, end int64) {
+	if len(c.unread) == 0 {
+		return
+	}
+	if n := c.unread.localBytes(off, end); n > 0 {
+		c.fs.stats.fetchUsed.Add(n)
+		c.unread = c.unread.cut(off, end)
+	}
 }
 
 // damaged explains a local file that lacks bytes which the map says it has.
@@ -313,7 +332,7 @@ func (c *content) charge(n int64) bool {
 
 // recount settles what is charged with what is there.
 func (c *content) recount() {
-	now := c.ext.localBytes(0, c.length)
+	now := c.ext.localBytes(0, c.length) + c.coming
 	c.fs.room.release(c.charged - now)
 	c.charged = now
 }
@@ -428,17 +447,19 @@ func (c *content) fetchAll(ctx context.Context) error {
 	defer c.mu.Unlock()
 	c.pinned++
 	defer func() { c.pinned-- }()
+	t := &track{reads: 2, read: c.fs.cfg.ReadAhead} // as one who has read long
 	for {
 		c.verify(0, c.length)
 		parts := c.ext.remotes(0, c.length)
 		if len(parts) == 0 {
 			return nil
 		}
-		c.window = maxWindow
-		c.next = parts[0].off
-		if err := c.fill(ctx, parts[0].off, parts[0].end); err != nil {
+		t.pos = parts[0].off
+		c.readAhead(t)
+		if _, err := c.fill(ctx, t, nil, parts[0].off, parts[0].end); err != nil {
 			return err
 		}
+		t.ahead = 0
 	}
 }
 
@@ -460,7 +481,7 @@ func (c *content) evictClean(base *stored) (freed int64, again bool) {
 	}
 	c.dropFormer(slices.Clone(c.former))
 	freed = c.charged
-	c.twin, c.unchecked, c.summed, c.shelved = nil, nil, nil, shelved{}
+	c.twin, c.unread, c.unchecked, c.summed, c.shelved = nil, nil, nil, nil, shelved{}
 	c.ext = whole(base) // a clean content is the object, holes and all
 	c.recount()
 	return freed, false
@@ -473,12 +494,14 @@ func (c *content) recycle(base *stored) bool {
 	if c.dirty || c.named || c.pinned > 0 || c.freed || c.charged == 0 || c.layer == nil || len(c.seals) > 0 || base == nil {
 		return false
 	}
-	if err := c.layer.truncate(0); err != nil {
+	c.enter()
+	c.landed(0, maxSize)
+	c.leave()
+	if c.dirty || c.named || c.pinned > 0 || c.freed || c.layer == nil || len(c.seals) > 0 || c.layer.truncate(0) != nil {
 		return false
 	}
 	c.unshelve()
-	c.unchecked = nil
-	c.ext = whole(base)
+	c.ext, c.unchecked, c.unread = whole(base), nil, nil
 	c.recount()
 	return true
 }
@@ -498,7 +521,8 @@ func (c *content) free() {
 		c.layer = nil
 	}
 	c.dropFormer(slices.Clone(c.former))
-	c.ext, c.twin, c.length, c.unchecked, c.summed, c.shelved = nil, nil, 0, nil, nil, shelved{}
+	c.ext, c.twin, c.unread, c.length, c.unchecked, c.summed, c.shelved = nil, nil, nil, 0, nil, nil, shelved{}
+	c.leaveReaders()
 	c.recount()
 }
 

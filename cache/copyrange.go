@@ -78,7 +78,7 @@ func (c *FS) copyPiece(ctx context.Context, from *handle, srcOff int64, to *hand
 		}
 	}
 	p := make([]byte, min(size, copyChunk))
-	k, err := from.c.readAt(ctx, p, srcOff)
+	k, err := from.c.readAt(ctx, &from.read, p, srcOff)
 	if err != nil || k == 0 {
 		return 0, err
 	}
@@ -172,6 +172,10 @@ func (c *content) refer(e extent, own bool) (done bool, err error) {
 		return false, backends.ErrChanged
 	case own && len(c.seals) > 0:
 		return false, nil
+	}
+	c.landed(e.off, e.end)
+	if c.freed {
+		return false, backends.ErrChanged
 	}
 	c.checked()
 	if err := c.save(e.off, e.end); err != nil {

@@ -14,6 +14,7 @@ import (
 type handle struct {
 	f     *file
 	c     *content
+	read  reader
 	write bool
 	// created: this open made the file, which is a change to be uploaded.
 	created bool
@@ -57,9 +58,9 @@ func (h *handle) undo(before bool) {
 
 // ReadAt implements [backends.File].
 func (h *handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	n, err := h.c.readAt(ctx, p, off)
+	n, err := h.c.readAt(ctx, &h.read, p, off)
 	if errors.Is(err, backends.ErrChanged) && h.f.fs.replacedByUs(ctx, h.f) {
-		return h.c.readAt(ctx, p, off)
+		return h.c.readAt(ctx, &h.read, p, off)
 	}
 	return n, err
 }
@@ -168,6 +169,11 @@ func (h *handle) Close(ctx context.Context) error {
 	f.mu.Lock()
 	h.setWriting(false)
 	f.handles--
+	if f.handles == 0 {
+		h.c.mu.Lock()
+		h.c.leaveReaders()
+		h.c.mu.Unlock()
+	}
 	f.dropLocked()
 	last := f.handles == 0
 	idle := last && !f.gone

@@ -289,7 +289,8 @@ func (r *replaying) files(b *batch) {
 func (r *replaying) content(f *file, rec *nodeRecord) error {
 	c := r.c
 	id := f.node.ID()
-	content := &content{fs: c, id: id, dirty: true, kept: asFile, recorded: true, named: true}
+	content := newContent(c, id, nil)
+	content.dirty, content.kept, content.recorded, content.named = true, asFile, true, true
 	f.c = content
 	if rec.Layer != "" {
 		if strings.Contains(rec.Layer, "/") {

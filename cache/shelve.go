@@ -46,6 +46,8 @@ func (c *content) shelve(base *stored, used int64, last bool) (e index.Entry, wh
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
+	case c.users > 0 && c.users == len(c.inflight):
+		return e, shelveLater // only what was read ahead is still on its way
 	case c.freed || c.layer == nil || c.dirty || c.charged == 0 || c.users > 0:
 		return e, shelveNothing
 	case c.named || c.kept != notJournaled || len(c.seals) > 0:

@@ -65,24 +65,25 @@ type Problem struct {
 
 // Stats count what a cache has done since it was opened.
 type Stats struct {
-	Uploads        int64 `json:"uploads"`       // files put, whole or in parts
-	UploadBytes    int64 `json:"upload_bytes"`  // bytes sent for them
-	Copies         int64 `json:"copies"`        // made inside the store
-	Removals       int64 `json:"removals"`      // names removed from the store
-	Failures       int64 `json:"failures"`      // attempts that failed
-	Conflicts      int64 `json:"conflicts"`     // contents put beside others'
-	FetchBytes     int64 `json:"fetch_bytes"`   // bytes read from the store
-	AheadBytes     int64 `json:"ahead_bytes"`   // of small files fetched ahead of a walk
-	AheadUsed      int64 `json:"ahead_used"`    // of those that were opened then
-	AheadWasted    int64 `json:"ahead_wasted"`  // of those that the walk did not come to
-	Hits           int64 `json:"hits"`          // reads answered from here; what the kernel has it does not ask
-	Misses         int64 `json:"misses"`        // reads that waited for the store
-	Adopted        int64 `json:"adopted"`       // contents of earlier mounts that were used
-	Damaged        int64 `json:"damaged"`       // pieces of cache files that were not what they should be
-	Indexed        int64 `json:"indexed"`       // contents that the next mount will find
-	Cancelled      int64 `json:"cancelled"`     // changes that ended before the store heard of them
-	JournalBytes   int64 `json:"journal_bytes"` // size of the journal on disk
-	RunningJobs    int64 `json:"running_jobs"`  // under way now
+	Uploads        int64 `json:"uploads"`          // files put, whole or in parts
+	UploadBytes    int64 `json:"upload_bytes"`     // bytes sent for them
+	Copies         int64 `json:"copies"`           // made inside the store
+	Removals       int64 `json:"removals"`         // names removed from the store
+	Failures       int64 `json:"failures"`         // attempts that failed
+	Conflicts      int64 `json:"conflicts"`        // contents put beside others'
+	FetchBytes     int64 `json:"fetch_bytes"`      // bytes read from the store
+	FetchUsedBytes int64 `json:"fetch_used_bytes"` // those of them that somebody has read
+	AheadBytes     int64 `json:"ahead_bytes"`      // of small files fetched ahead of a walk
+	AheadUsed      int64 `json:"ahead_used"`       // of those that were opened then
+	AheadWasted    int64 `json:"ahead_wasted"`     // of those that the walk did not come to
+	Hits           int64 `json:"hits"`             // reads answered from here; what the kernel has it does not ask
+	Misses         int64 `json:"misses"`           // reads that waited for the store
+	Adopted        int64 `json:"adopted"`          // contents of earlier mounts that were used
+	Damaged        int64 `json:"damaged"`          // pieces of cache files that were not what they should be
+	Indexed        int64 `json:"indexed"`          // contents that the next mount will find
+	Cancelled      int64 `json:"cancelled"`        // changes that ended before the store heard of them
+	JournalBytes   int64 `json:"journal_bytes"`    // size of the journal on disk
+	RunningJobs    int64 `json:"running_jobs"`     // under way now
 	MaxRunningJobs int64 `json:"max_running_jobs"`
 }
 
@@ -174,8 +175,9 @@ func (c *FS) counted() Stats {
 	s := Stats{
 		Uploads: c.stats.uploads.Load(), UploadBytes: c.stats.uploadBytes.Load(), Copies: c.stats.copies.Load(),
 		Removals: c.stats.removals.Load(), Failures: c.stats.failures.Load(), Conflicts: c.stats.conflicts.Load(),
+		FetchBytes: c.stats.fetchBytes.Load(), FetchUsedBytes: c.stats.fetchUsed.Load(), Cancelled: c.stats.cancelled.Load(),
 		AheadBytes: c.stats.aheadBytes.Load(), AheadUsed: c.stats.aheadUsed.Load(), AheadWasted: c.stats.aheadWasted.Load(),
-		FetchBytes: c.stats.fetchBytes.Load(), Cancelled: c.stats.cancelled.Load(), Hits: c.stats.hits.Load(), Misses: c.stats.misses.Load(),
+		Hits: c.stats.hits.Load(), Misses: c.stats.misses.Load(),
 		Adopted: c.stats.adopted.Load(), Damaged: c.stats.damaged.Load(), Indexed: c.shelf.indexed(), JournalBytes: c.journal.Size(),
 	}
 	c.q.mu.Lock()

@@ -284,7 +284,7 @@ func (f *file) prefetch(ctx context.Context) error {
 	c.mu.Lock()
 	var err error
 	if parts := c.ext.remotes(0, c.length); len(c.inflight) == 0 && len(parts) > 0 && !c.freed {
-		err = c.fill(ctx, parts[0].off, parts[0].end)
+		_, err = c.fill(ctx, nil, nil, parts[0].off, parts[0].end)
 	}
 	c.leave()
 	c.mu.Unlock()

@@ -53,8 +53,15 @@ func (c *content) writeAt(ctx context.Context, p []byte, off int64) (n int, chan
 	}
 	c.checked()
 	end := off + int64(len(p))
-	if err = c.reserve(ctx, off, end); err != nil {
-		return 0, false, err
+	for {
+		if err = c.reserve(ctx, off, end); err != nil {
+			return 0, false, err
+		}
+		if !c.landing(off, end) {
+			break
+		}
+		c.landed(off, end)
+		c.recount() // what has come meanwhile was counted twice
 	}
 	if c.freed {
 		c.recount()
@@ -98,6 +105,7 @@ func (c *content) truncate(size int64) (after func(), err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.landed(size, maxSize)
 	if c.freed {
 		return after, backends.ErrChanged
 	}
@@ -183,6 +191,7 @@ func (c *content) grow(size int64) (bool, error) {
 func (c *content) punch(off, end int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.landed(off, end)
 	if c.freed {
 		return backends.ErrChanged
 	}
@@ -195,12 +204,12 @@ func (c *content) punch(off, end int64) error {
 		return err
 	}
 	c.differs()
-	had := c.ext.localBytes(off, end) > 0
 	c.ext = c.ext.cut(off, end)
 	if err := c.journalRow(row{Off: off, End: end, Hole: true, Len: c.length}); err != nil {
 		return err
 	}
-	if had {
+	// Also where nothing was local: a fetch may have written there and failed.
+	if c.layer != nil {
 		c.enter()
 		defer c.leave()
 		if err := c.layer.zero(off, end); err != nil {

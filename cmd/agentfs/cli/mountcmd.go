@@ -76,6 +76,10 @@ and those over an object store such as S3 these, too:
   uploads=64             changes that may be on their way at once, 1 to 1024
   grace=100ms            how long a change waits for the next one to the same
                          file before it is sent; nobody who waits waits for it
+  readahead=64MiB        how far ahead of a sequential reader a file is read, at
+                         most; 0 is not at all
+  fetches=64             requests for contents that may be on their way at once,
+                         1 to 1024, each with 256 KiB of memory
   attributes=on          keep modes, owners, times, symbolic links and extended
                          attributes in records beside the files, or off: not
 fsync(2), agentfs sync and agentfs unmount wait for the store in either case.

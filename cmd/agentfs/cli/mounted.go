@@ -161,6 +161,8 @@ func (r openRoute) cacheConfig(dir, user string, log *slog.Logger) cache.Config 
 		Durability:   r.durability,
 		Uploads:      r.uploads,
 		Grace:        r.grace,
+		ReadAhead:    r.readAhead,
+		Fetches:      r.fetches,
 		ReadOnly:     r.readOnly,
 		NoAttributes: r.noAttributes,
 		Origin:       r.origin(),

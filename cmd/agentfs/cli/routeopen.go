@@ -31,6 +31,8 @@ type generic struct {
 	ttl               time.Duration
 	uploads           int           // 0 leaves it to the cache
 	grace             time.Duration // as cache.Config has it: 0 is its default, below 0 is none
+	readAhead         int64         // the same: 0 is the cache's default, below 0 is none
+	fetches           int           // 0 leaves it to the cache
 	noAttributes      bool
 	uid, gid          uint32
 	fileMode, dirMode fs.FileMode
@@ -49,6 +51,8 @@ func takeGeneric(o *backends.Options) generic {
 		ttl:        o.Duration("ttl", defaultTTL),
 		uploads:    int(o.Int("uploads", 0, 1, 1024)),
 		grace:      o.Duration("grace", 0),
+		readAhead:  o.Bytes("readahead", 0),
+		fetches:    int(o.Int("fetches", 0, 1, 1024)),
 		uid:        uint32(o.Int("uid", int64(os.Geteuid()), 0, 1<<32-2)),
 		gid:        uint32(o.Int("gid", int64(os.Getegid()), 0, 1<<32-2)),
 		fileMode:   unixmode.From(o.Mode("file_mode", 0o644)),
@@ -62,6 +66,9 @@ func takeGeneric(o *backends.Options) generic {
 	}
 	if slices.Contains(o.Keys(), "grace") && g.grace == 0 {
 		g.grace = -1
+	}
+	if slices.Contains(o.Keys(), "readahead") && g.readAhead == 0 {
+		g.readAhead = -1
 	}
 	switch v := strings.ToLower(o.String("attributes", "on")); v {
 	case "on", "true", "":

@@ -32,6 +32,7 @@ func TestRouteOptions(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"unknown backend", "routes:\n  /: {backend: ftp}\n", `F:2: unknown backend "ftp"; there are exec, lax, local, memory`},
 		{"durability", "routes:\n  /:\n    backend: memory\n    durability: never\n", `F:4: durability: "never" is not a durability; there are writeback and close`},
+		{"fetches", "routes:\n  /:\n    backend: memory\n    fetches: 0\n", `F:4: fetches: "0" is not a whole number from 1 to 1024`},
 		{"uploads", "routes:\n  /:\n    backend: memory\n    uploads: 0\n", `F:4: uploads: "0" is not a whole number from 1 to 1024`},
 		{"grace", "routes:\n  /:\n    backend: memory\n    grace: 100\n", `F:4: grace: "100" is not a length of time (write it as 5s, 100ms or 2m)`},
 		{"attributes", "routes:\n  /:\n    backend: memory\n    attributes: some\n", `F:4: attributes: "some" is neither on nor off`},
@@ -78,6 +79,9 @@ func TestCacheOptions(t *testing.T) {
 		"memory:?durability=close":     {durability: durabilityClose},
 		"memory:?uploads=8&grace=2s":   {uploads: 8, grace: 2 * time.Second},
 		"memory:?grace=0s":             {grace: -1},
+		"memory:?readahead=8MiB":       {readAhead: 8 << 20},
+		"memory:?readahead=0":          {readAhead: -1},
+		"memory:?fetches=7":            {fetches: 7},
 		"memory:?attributes=off":       {noAttributes: true},
 		"memory:?attributes=on":        {},
 	} {
@@ -86,7 +90,7 @@ func TestCacheOptions(t *testing.T) {
 			t.Fatal(err)
 		}
 		g := takeGeneric(backends.NewOptions("test", nil, rc.values))
-		got := generic{durability: g.durability, uploads: g.uploads, grace: g.grace, noAttributes: g.noAttributes}
+		got := generic{durability: g.durability, uploads: g.uploads, grace: g.grace, noAttributes: g.noAttributes, readAhead: g.readAhead, fetches: g.fetches}
 		if got != want {
 			t.Errorf("%s: %+v, want %+v", url, got, want)
 		}

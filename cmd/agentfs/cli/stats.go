@@ -36,6 +36,7 @@ var metrics = []metric{
 	{"ahead_bytes_total", "counter", "Bytes of small files fetched before anybody opened them.", func(s *cache.Status) int64 { return s.Stats.AheadBytes }},
 	{"ahead_used_bytes_total", "counter", "Bytes of these files that were opened then.", func(s *cache.Status) int64 { return s.Stats.AheadUsed }},
 	{"ahead_wasted_bytes_total", "counter", "Bytes of these files that nobody came to.", func(s *cache.Status) int64 { return s.Stats.AheadWasted }},
+	{"fetch_used_bytes_total", "counter", "Bytes read from the store that somebody has read since; the others were read ahead in vain, or wait.", func(s *cache.Status) int64 { return s.Stats.FetchUsedBytes }},
 	{"journal_bytes", "gauge", "Size of the journal on disk.", func(s *cache.Status) int64 { return s.Stats.JournalBytes }},
 	{"reads_hit_total", "counter", "Reads that were answered without the store; what the kernel has itself it does not ask for.", func(s *cache.Status) int64 { return s.Stats.Hits }},
 	{"reads_missed_total", "counter", "Reads that waited for the store.", func(s *cache.Status) int64 { return s.Stats.Misses }},
