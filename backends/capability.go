@@ -116,6 +116,31 @@ type FeatureReporter interface {
 	Features(ctx context.Context) ([]Feature, error)
 }
 
+// Load says how a store has coped with what was asked of it since it was
+// opened.
+type Load struct {
+	// Hedged counts requests that were sent a second time because the first
+	// took much longer than others do, HedgesWon those whose second answer came
+	// first.
+	Hedged, HedgesWon int64
+	// SlowDowns counts answers that asked for fewer requests. Limit is how many
+	// may be under way because of them, 0 if there is no limit now.
+	SlowDowns, Limit int64
+}
+
+// LoadReporter is implemented by stores that know their load.
+type LoadReporter interface {
+	Load() Load
+}
+
+// LoadOf returns the load of s; it is zero for a store that knows of none.
+func LoadOf(s Store) Load {
+	if r, ok := s.(LoadReporter); ok {
+		return r.Load()
+	}
+	return Load{}
+}
+
 // Walk walks the subtree below dir. See [Walker]; the fallback lists directory
 // after directory.
 func Walk(ctx context.Context, s Store, dir, after string) iter.Seq2[Entry, error] {

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/agentfs/agentfs/backends"
 )
 
 // Status is what a mount shows of one cache.
@@ -81,6 +83,10 @@ type Stats struct {
 	Adopted        int64 `json:"adopted"`          // contents of earlier mounts that were used
 	Damaged        int64 `json:"damaged"`          // pieces of cache files that were not what they should be
 	Indexed        int64 `json:"indexed"`          // contents that the next mount will find
+	Hedged         int64 `json:"hedged"`           // reads that the store was asked for twice, because the first took long
+	HedgesWon      int64 `json:"hedges_won"`       // those whose second answer came first
+	SlowDowns      int64 `json:"slow_downs"`       // answers of the store that asked for fewer requests
+	RequestLimit   int64 `json:"request_limit"`    // how many may be under way because of them; 0 is no limit
 	Cancelled      int64 `json:"cancelled"`        // changes that ended before the store heard of them
 	JournalBytes   int64 `json:"journal_bytes"`    // size of the journal on disk
 	RunningJobs    int64 `json:"running_jobs"`     // under way now
@@ -180,6 +186,8 @@ func (c *FS) counted() Stats {
 		Hits: c.stats.hits.Load(), Misses: c.stats.misses.Load(),
 		Adopted: c.stats.adopted.Load(), Damaged: c.stats.damaged.Load(), Indexed: c.shelf.indexed(), JournalBytes: c.journal.Size(),
 	}
+	load := backends.LoadOf(c.store)
+	s.Hedged, s.HedgesWon, s.SlowDowns, s.RequestLimit = load.Hedged, load.HedgesWon, load.SlowDowns, load.Limit
 	c.q.mu.Lock()
 	defer c.q.mu.Unlock()
 	s.RunningJobs, s.MaxRunningJobs = int64(c.q.count), int64(c.q.most)

@@ -170,3 +170,6 @@ func (w *Faulty) Features(ctx context.Context) ([]backends.Feature, error) {
 // CheckName implements [backends.NameChecker]; it asks nobody, so nothing is
 // injected.
 func (w *Faulty) CheckName(name string) error { return backends.ValidName(w.s, name) }
+
+// Load is that of the wrapped store.
+func (w *Faulty) Load() backends.Load { return backends.LoadOf(w.s) }

@@ -127,3 +127,6 @@ func (p *store) CheckName(name string) error {
 func (p *store) Lean() backends.Store {
 	return &store{s: backends.LeanStore(p.s), dir: p.dir, files: p.files}
 }
+
+// Load is that of the wrapped store.
+func (p *store) Load() backends.Load { return backends.LoadOf(p.s) }

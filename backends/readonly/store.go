@@ -43,6 +43,7 @@ var (
 	_ backends.Filer           = (*store)(nil)
 	_ backends.NameChecker     = (*store)(nil)
 	_ backends.Leaner          = (*store)(nil)
+	_ backends.LoadReporter    = (*store)(nil)
 )
 
 func refuse(op, name string) error {
@@ -130,3 +131,6 @@ func (r *store) SetAttr(_ context.Context, name string, _ backends.AttrChange) e
 func (r *store) Symlink(_ context.Context, _, name string) error {
 	return refuse("symlink", name)
 }
+
+// Load is that of the wrapped store.
+func (r *store) Load() backends.Load { return backends.LoadOf(r.s) }

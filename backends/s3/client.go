@@ -27,10 +27,11 @@ const (
 	bufferSize = 128 << 10
 )
 
-// newClient returns the SDK's client for c, and what closes its idle
-// connections.
-func newClient(c *Config) (*s3.Client, func(), error) {
-	transport, httpClient := newTransport(c)
+// newClient returns the SDK's client for c, an HTTP client whose connections
+// are new ones, and what closes idle connections. Requests of both go through g.
+func newClient(c *Config, g *gate) (*s3.Client, aws.HTTPClient, func(), error) {
+	transport, httpClient := newTransport(c, false)
+	_, fresh := newTransport(c, true)
 	load := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(httpClient),
 		config.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) {
@@ -61,17 +62,20 @@ func newClient(c *Config) (*s3.Client, func(), error) {
 	if err != nil {
 		var none config.SharedConfigProfileNotExistError
 		if errors.As(err, &none) {
-			return nil, nil, fmt.Errorf("there is no AWS profile %q: correct AWS_PROFILE or the profile option, or add it to ~/.aws/config", none.Profile)
+			return nil, nil, nil, fmt.Errorf("there is no AWS profile %q: correct AWS_PROFILE or the profile option, or add it to ~/.aws/config", none.Profile)
 		}
-		return nil, nil, fmt.Errorf("AWS configuration: %s", oneLine(err.Error()))
+		return nil, nil, nil, fmt.Errorf("AWS configuration: %s", oneLine(err.Error()))
 	}
-	api := s3.NewFromConfig(cfg, func(o *s3.Options) { setOptions(o, c) })
+	api := s3.NewFromConfig(cfg, func(o *s3.Options) {
+		setOptions(o, c)
+		o.HTTPClient = gated{o.HTTPClient, g}
+	})
 	if !c.Anonymous {
 		if err := haveCredentials(ctx, c, cfg.Credentials, api); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 	}
-	return api, transport.CloseIdleConnections, nil
+	return api, gated{fresh, g}, transport.CloseIdleConnections, nil
 }
 
 // setOptions makes the client's options from the configuration; o has the
@@ -122,8 +126,9 @@ func (m markedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error
 	return c, err
 }
 
-// newTransport returns an HTTP client for many parallel requests to one host.
-func newTransport(c *Config) (*http.Transport, aws.HTTPClient) {
+// newTransport returns an HTTP client for many parallel requests to one host;
+// fresh says that each is to have a connection of its own.
+func newTransport(c *Config, fresh bool) (*http.Transport, aws.HTTPClient) {
 	d := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 	b := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 		t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -141,6 +146,7 @@ func newTransport(c *Config) (*http.Transport, aws.HTTPClient) {
 		t.ReadBufferSize = bufferSize
 		t.WriteBufferSize = bufferSize
 		t.DisableCompression = true
+		t.DisableKeepAlives = fresh
 		t.ForceAttemptHTTP2 = false // parallel parts want connections of their own
 	})
 	return b.GetTransport(), b

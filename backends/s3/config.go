@@ -236,7 +236,8 @@ func New(c Config) (*Store, error) {
 		return nil, errors.Join(errs...)
 	}
 	c.setDefaults()
-	api, closeIdle, err := newClient(&c)
+	g := &gate{}
+	api, fresh, closeIdle, err := newClient(&c, g)
 	if err != nil {
 		return nil, err
 	}
@@ -245,6 +246,9 @@ func New(c Config) (*Store, error) {
 		keys:      keyspace{prefix: c.Prefix, records: c.Lean},
 		api:       api,
 		closeIdle: closeIdle,
+		fresh:     fresh,
+		gate:      g,
+		hedges:    &hedger{},
 		lean:      c.Lean,
 		parts:     make(chan struct{}, c.Concurrency),
 		seen:      newSeen(),

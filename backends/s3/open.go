@@ -103,10 +103,10 @@ func gone(err error, match backends.Version) error {
 // parallelFrom is the length up to which one GET is enough.
 func (s *Store) parallelFrom() int64 { return 2 * s.cfg.PartSize }
 
-// get sends one GET for section r of a key and returns its body, which may be
-// cut short, and the object. A server that ignores the condition or the range
-// is found out here.
-func (s *Store) get(ctx context.Context, key string, r backends.Range, match backends.Version) (io.ReadCloser, object, error) {
+// getOnce sends one GET for section r of a key and returns its body, which may
+// be cut short, and the object. A server that ignores the condition or the
+// range is found out here.
+func (s *Store) getOnce(ctx context.Context, key string, r backends.Range, match backends.Version, opts ...func(*s3.Options)) (io.ReadCloser, object, error) {
 	in := &s3.GetObjectInput{Bucket: s.bucket(), Key: &key, RequestPayer: s.payer()}
 	switch {
 	case r.Len > 0:
@@ -117,7 +117,7 @@ func (s *Store) get(ctx context.Context, key string, r backends.Range, match bac
 	if match != "" {
 		in.IfMatch = etag(match)
 	}
-	out, err := s.api.GetObject(ctx, in, s.call(ctx).use)
+	out, err := s.api.GetObject(ctx, in, append(opts, s.call(ctx).use)...)
 	if err != nil {
 		return nil, object{}, err
 	}

@@ -21,6 +21,9 @@ type Store struct {
 	cfg       Config
 	keys      keyspace
 	api       *s3.Client
+	fresh     aws.HTTPClient // its connections are never used again
+	gate      *gate
+	hedges    *hedger
 	closeIdle func()
 	endpoint  string // "" is AWS
 	aws       bool
@@ -45,6 +48,7 @@ var (
 	_ backends.Closer          = (*Store)(nil)
 	_ backends.NameChecker     = (*Store)(nil)
 	_ backends.Leaner          = (*Store)(nil)
+	_ backends.LoadReporter    = (*Store)(nil)
 	_ backends.Opener          = Open
 )
 
@@ -88,6 +92,14 @@ func (s *Store) Close() error {
 func (s *Store) Check(ctx context.Context) error {
 	_, err := s.keysBelow(ctx, s.keys.prefix, 1)
 	return s.fail(ctx, "check", ".", err)
+}
+
+// Load implements [backends.LoadReporter].
+func (s *Store) Load() backends.Load {
+	var l backends.Load
+	l.Hedged, l.HedgesWon = s.hedges.state()
+	l.Limit, l.SlowDowns = s.gate.state()
+	return l
 }
 
 // payer is the request-payer field of every request.

@@ -30,6 +30,9 @@ type Fault struct {
 	// Cut, if > 0, closes the connection after that many bytes of the
 	// answer's body.
 	Cut int64
+	// Stall, if > 0, stands still after that many bytes of the answer's body,
+	// until the client hangs up.
+	Stall int64
 	// Delay is waited before anything else.
 	Delay time.Duration
 }
@@ -152,6 +155,8 @@ func (p *Proxy) serve(rp http.Handler, w http.ResponseWriter, r *http.Request) {
 		reset(w)
 	case f.Cut > 0:
 		rp.ServeHTTP(&cut{ResponseWriter: w, left: f.Cut}, r)
+	case f.Stall > 0:
+		rp.ServeHTTP(&stall{ResponseWriter: w, left: f.Stall, done: r.Context().Done()}, r)
 	default:
 		rp.ServeHTTP(w, r)
 	}
@@ -202,6 +207,27 @@ func (c *cut) Write(p []byte) (int, error) {
 	}
 	c.ResponseWriter.Write(p[:c.left])
 	http.NewResponseController(c.ResponseWriter).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+// stall lets so many bytes of a body through and waits.
+type stall struct {
+	http.ResponseWriter
+	left int64
+	done <-chan struct{}
+}
+
+func (s *stall) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+
+func (s *stall) Write(p []byte) (int, error) {
+	if int64(len(p)) < s.left {
+		n, err := s.ResponseWriter.Write(p)
+		s.left -= int64(n)
+		return n, err
+	}
+	s.ResponseWriter.Write(p[:s.left])
+	http.NewResponseController(s.ResponseWriter).Flush()
+	<-s.done
 	panic(http.ErrAbortHandler)
 }
 
