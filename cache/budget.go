@@ -16,6 +16,10 @@ const DefaultBudget = 10 << 30
 type Budget struct {
 	limit int64
 
+	// evicting is held by who makes room, and taken before mu: what one has
+	// just taken out of a list to evict it, another one would miss there.
+	evicting sync.Mutex
+
 	mu    sync.Mutex
 	used  int64
 	rooms []*room
@@ -52,11 +56,16 @@ func (b *Budget) leave(r *room) {
 
 // reserve counts n more bytes of r and reports whether they fit.
 func (b *Budget) reserve(r *room, n int64) bool {
+	if b.take(r, n) {
+		return true
+	}
+	b.evicting.Lock()
+	defer b.evicting.Unlock()
 	return b.take(r, n) || b.free(n) && b.take(r, n)
 }
 
 // free evicts until n more bytes fit, and reports whether they do: of all
-// rooms, what was used longest ago.
+// rooms, what was used longest ago. b.evicting is held.
 func (b *Budget) free(n int64) bool {
 	b.mu.Lock()
 	rooms := slices.Clone(b.rooms)
