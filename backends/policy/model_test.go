@@ -303,3 +303,11 @@ func TestDecideRandom(t *testing.T) {
 		}
 	}
 }
+
+// A decision about a name in a directory that was asked for before.
+func BenchmarkDecide(b *testing.B) {
+	p := newPolicy(b, rulesOf("none /secret/**\nhide /a/hidden/**\nnone *.pem\nnone u1 .env\nread /ref/**\nread u1 **/node_modules/**\nnone *.key\nwrite /x/y/**\nread /p/q/**\nread /p/r/**"))
+	for b.Loop() {
+		p.Decide("work/src/main/file.go", 1)
+	}
+}

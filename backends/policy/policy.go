@@ -54,6 +54,7 @@ type Policy struct {
 	// class numbers the users that rules name, from 1; all others are 0.
 	class map[uint32]int
 	hides bool  // some rule or default hides
+	plain bool  // no pattern has anything to fold
 	dirs  cache // verdicts of directories
 }
 
@@ -75,7 +76,7 @@ type route struct {
 // New makes a policy, or returns everything that is wrong with cfg, each line
 // beginning with the Source of what is.
 func New(cfg Config) (*Policy, error) {
-	p := &Policy{class: map[uint32]int{}}
+	p := &Policy{class: map[uint32]int{}, plain: true}
 	var errs []error
 	cfg.Rules, cfg.Routes = slices.Clone(cfg.Rules), slices.Clone(cfg.Routes)
 	if !slices.ContainsFunc(cfg.Routes, func(r Route) bool { return r.Path == "/" }) {
@@ -112,6 +113,7 @@ func New(cfg Config) (*Policy, error) {
 		}
 		p.rules = append(p.rules, r)
 		p.hides = p.hides || r.Access == Hide
+		p.plain = p.plain && r.pattern[exact] == r.pattern[folded]
 		for j := range p.routes {
 			if x := &p.routes[j]; r.Access == Append && (r.route == j || r.route < 0 && r.mayConcern(x.path)) {
 				x.append = true

@@ -55,7 +55,12 @@ func (p *Policy) judge(up *verdict, path string) *verdict {
 	}
 	classes := p.classes()
 	all := make([]judgement, int(spaces)*classes)
-	for s, first := range p.firsts(v) {
+	// Where there is nothing to fold, both spaces are the same.
+	differ := spaces
+	if p.plain && fold(path) == path {
+		differ = folded
+	}
+	for s, first := range p.firsts(v, differ) {
 		v.by[s] = all[s*classes : (s+1)*classes : (s+1)*classes]
 		for c := range v.by[s] {
 			var above *judgement
@@ -64,6 +69,9 @@ func (p *Policy) judge(up *verdict, path string) *verdict {
 			}
 			v.by[s][c] = p.judgement(v, up, above, first[c])
 		}
+	}
+	if differ == folded {
+		v.by[folded] = v.by[exact]
 	}
 	if up != nil {
 		dir, name := path[:len(up.path)+1], path[len(up.path)+1:]
@@ -81,7 +89,8 @@ const conflictMark = ".conflict-"
 
 // firsts returns, for each space and class, the first rule that matches the
 // path itself.
-func (p *Policy) firsts(v *verdict) (first [spaces][]int) {
+func (p *Policy) firsts(v *verdict, differ space) [][]int {
+	first := make([][]int, differ)
 	names := [spaces]string{v.path, fold(v.path)}
 	rel := names
 	if r := &p.routes[v.route]; r.path != "" {
