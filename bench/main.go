@@ -60,6 +60,7 @@ type options struct {
 	storeLimit   time.Duration // how long one workload may take
 	growthFiles  []int         // of the trees of part "growth"
 	growthSizes  []int64       // of its files, in bytes
+	storeTotal   int64         // bytes a second that all bodies together may have; 0 is no limit
 	storeFaults  float64       // which part of the requests fails
 	storePending int           // how many pending uploads the memory measurement makes
 	storeEntries int           // how many entries it has listed
@@ -112,6 +113,7 @@ func parseFlags(args []string, errs io.Writer) (options, error) {
 	size := fl.String("size", "256MiB", "size of the file that data workloads read and write")
 	storeSize := fl.String("store-size", "256MiB", "size of the large object of the store workloads")
 	storeMedium := fl.String("store-medium-size", "32MiB", "size of the object that is appended to and copied, at least 5MiB")
+	storeTotal := fl.String("store-total", "", "bytes a second that the store gives and takes in all, such as 300MB; none: no limit")
 	storeMemory := fl.Bool("store-memory", false, "measure the memory of pending uploads and of cached entries, too")
 	fl.IntVar(&o.rounds, "rounds", 5, "how often each workload goes round the candidates")
 	fl.BoolVar(&o.quick, "quick", false, "tiny sizes, one round, no delays: only whether everything works")
@@ -166,6 +168,13 @@ func parseFlags(args []string, errs io.Writer) (options, error) {
 			return o, usage(fl, "--growth-sizes: %q is not a size up to 16GiB", text)
 		}
 		o.growthSizes = append(o.growthSizes, int64(n))
+	}
+	if *storeTotal != "" {
+		n, err := humanize.ParseBytes(*storeTotal)
+		if err != nil || n < 1<<20 || n > 1<<40 {
+			return o, usage(fl, "--store-total: %q is not a size from 1MiB to 1TiB", *storeTotal)
+		}
+		o.storeTotal = int64(n)
 	}
 	if o.rounds < 1 || o.files < 1 || o.storeFiles < 1 || o.memFiles < 0 || o.handles < 0 || o.storePending < 0 || o.storeEntries < 0 {
 		return o, usage(fl, "counts must be positive")

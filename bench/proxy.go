@@ -105,7 +105,7 @@ func (p *proxy) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	whole := func() time.Time { return began }
 	if r.Body != nil && r.Body != http.NoBody {
-		body := newStream(ctx, r.Body, p.delays.bytesPerSecond, p.countSent)
+		body := newStream(ctx, r.Body, p.delays, p.countSent)
 		r.Body, whole = body, body.ended
 	}
 	resp, err := p.answer(r, fault)
@@ -116,7 +116,7 @@ func (p *proxy) RoundTrip(r *http.Request) (*http.Response, error) {
 		resp.Body.Close()
 		return nil, err
 	}
-	resp.Body = newStream(ctx, resp.Body, p.delays.bytesPerSecond, p.countReceived)
+	resp.Body = newStream(ctx, resp.Body, p.delays, p.countReceived)
 	return resp, nil
 }
 

@@ -40,6 +40,9 @@ func (b *bench) onStore(ctx context.Context, out io.Writer, rows func(*storeData
 	if b.quick {
 		d = delays{}
 	}
+	if b.storeTotal > 0 {
+		d.total = &pacer{perSecond: float64(b.storeTotal)}
+	}
 	server, err := b.startS3(ctx, filepath.Join(b.tmp, "versitygw"), d)
 	if err != nil {
 		return err
