@@ -46,7 +46,7 @@ demo: build ## mount memory at / and an in-process S3 at /s3-data, and say what 
 
 .PHONY: test
 test: tools check ## everything: format, vet, staticcheck, layering, all tests with mounts and the race detector
-	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 12m $(TESTFLAGS) ./...
+	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 25m $(TESTFLAGS) ./...
 
 .PHONY: test-quick
 test-quick: ## the tests that need no long time, without the race detector

@@ -17,9 +17,15 @@ type fakeList struct {
 	n      int
 }
 
-// covers reports whether r asks for a listing within the directory.
+// covers reports whether r asks for a listing within the directory, or a flat one
+// of what it lies in, which is taken to have nothing else.
 func (f *fakeList) covers(r *http.Request) bool {
-	return f != nil && operation(r) == "List" && strings.HasPrefix(r.URL.Query().Get("prefix"), f.prefix)
+	if f == nil || operation(r) != "List" {
+		return false
+	}
+	q := r.URL.Query()
+	prefix := q.Get("prefix")
+	return strings.HasPrefix(prefix, f.prefix) || strings.HasPrefix(f.prefix, prefix) && q.Get("delimiter") == ""
 }
 
 // name returns the i-th key below the directory; keys ascend with i.

@@ -21,21 +21,24 @@ func (r *storeRun) storeMemory(ctx context.Context, out io.Writer) error {
 	for _, m := range []struct {
 		name string
 		n    int
+		fake *fakeList // set before the mount
 		fill func(ctx context.Context, m *mount) error
 		gogc string
 
 		options string
 	}{
-		{"pending uploads of 4 bytes", r.storePending, r.fillPending, collector, ""},
+		{"pending uploads of 4 bytes", r.storePending, nil, r.fillPending, collector, ""},
 		// A collector as eager as that takes longer over a million entries than
 		// an operation may take; and they are to be there still at the end.
-		{"entries of one directory, listed", r.storeEntries, r.fillEntries, "GOGC=25", "&ttl=1h"},
+		{"entries of one directory, listed", r.storeEntries, &fakeList{prefix: entriesDir + "/", n: r.storeEntries}, r.fillEntries, "GOGC=25", "&ttl=1h"},
 	} {
 		if m.n == 0 {
 			continue
 		}
 		name := fmt.Sprintf("%d %s", m.n, m.name)
+		r.server.slow.setFake(m.fake)
 		before, after, err := r.memoryWith(ctx, p, m.gogc, m.options, m.fill)
+		r.server.slow.setFake(nil)
 		var skip skipped
 		switch {
 		case errors.As(err, &skip):
@@ -130,17 +133,12 @@ func (r *storeRun) fillPending(_ context.Context, m *mount) error {
 	return w.stop()
 }
 
+// entriesDir is the directory that has very many names.
+const entriesDir = "million"
+
 func (r *storeRun) fillEntries(ctx context.Context, m *mount) error {
-	const dir = "million"
-	fake := &fakeList{prefix: dir + "/", n: r.storeEntries}
-	// One key is really there: so listings of the root show the directory.
-	if err := r.direct.put(ctx, fake.prefix+fake.name(0), nil); err != nil {
-		return err
-	}
-	defer r.server.slow.setFake(nil)
-	r.server.slow.setFake(fake)
 	listed := make(chan error, 1)
-	go func() { listed <- wantNames(filepath.Join(m.dir, dir), r.storeEntries) }()
+	go func() { listed <- wantNames(filepath.Join(m.dir, entriesDir), r.storeEntries) }()
 	select {
 	case err := <-listed:
 		return err
