@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 )
@@ -36,6 +37,7 @@ func (d *storeData) largeRows() []storeRow {
 			},
 			mount: func(_ context.Context, w *onMount) error { return d.readLarge(filepath.Join(w.dir, largeName)) },
 		},
+		d.randomReads(),
 		{
 			name: "cp within the mount, " + sizeName(len(d.medium)) + ", cold",
 			seed: func(ctx context.Context, direct *sdk, prefix string) error {
@@ -52,6 +54,55 @@ func (d *storeData) largeRows() []storeRow {
 				return wantObjects(ctx, direct, prefix, map[string][]byte{largeName: d.medium, "copy": d.medium})
 			},
 		},
+	}
+}
+
+const (
+	randomReads    = 40
+	randomReadSize = 64 << 10
+)
+
+// randomReads reads pieces of the large object, one after the other, each far
+// from the last.
+func (d *storeData) randomReads() storeRow {
+	read := func(read func(off int64, p []byte) error) error {
+		r := rand.New(rand.NewPCG(1, 1))
+		got := make([]byte, randomReadSize)
+		for range randomReads {
+			off := r.Int64N(int64(len(d.large))/randomReadSize) * randomReadSize
+			if err := read(off, got); err != nil {
+				return err
+			}
+			if !bytes.Equal(got, d.large[off:off+randomReadSize]) {
+				return fmt.Errorf("the bytes at %d are not those that were written", off)
+			}
+		}
+		return nil
+	}
+	return storeRow{
+		name: fmt.Sprintf("%d random reads of 64 KiB, %s, cold", randomReads, sizeName(len(d.large))),
+		from: seedLarge,
+		sdk: func(ctx context.Context, s *sdk, prefix string) error {
+			return read(func(off int64, p []byte) error {
+				got, err := s.get(ctx, prefix+largeName, off, int64(len(p)))
+				copy(p, got)
+				return err
+			})
+		},
+		mount: func(_ context.Context, w *onMount) error {
+			f, err := os.Open(w.path(largeName))
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			return read(func(off int64, p []byte) error {
+				return w.lap(func() error {
+					_, err := f.ReadAt(p, off)
+					return err
+				})
+			})
+		},
+		targets: []target{withinSDK(1.1), requestsOf(randomReads, "GETs", "Get")},
 	}
 }
 

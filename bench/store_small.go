@@ -75,6 +75,7 @@ func (d *storeData) smallRows() []storeRow {
 			},
 			targets: []target{withinSDK(1.5)},
 		},
+		d.lonelyReads(),
 		{
 			name: "rg, " + files + ", cold",
 			from: seedSmall,
@@ -100,6 +101,40 @@ func (d *storeData) smallRows() []storeRow {
 		},
 		remove, remove.after("listed", listed),
 		move, move.after("listed", listed),
+	}
+}
+
+// lonelyReads opens a few small files far from each other, of directories that were
+// listed.
+func (d *storeData) lonelyReads() storeRow {
+	names := d.names()
+	var far []string
+	for i := range min(10, len(names)) {
+		far = append(far, names[i*7919%len(names)])
+	}
+	return storeRow{
+		name: fmt.Sprintf("cat of %d small files here and there, listed", len(far)),
+		from: seedSmall, warm: listed,
+		sdk: func(ctx context.Context, s *sdk, prefix string) error {
+			for _, name := range far {
+				if _, err := s.get(ctx, prefix+name, 0, 0); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		mount: func(ctx context.Context, w *onMount) error {
+			for _, name := range far {
+				if err := w.lap(func() error {
+					_, err := tool(ctx, "cat", w.path(name))
+					return err
+				}); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		targets: []target{withinSDK(2), requestsOf(3*len(far), "requests", "Get", "Head", "List")},
 	}
 }
 

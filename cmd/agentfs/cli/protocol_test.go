@@ -25,18 +25,24 @@ type callFailure struct {
 // The same calls give the same bytes and errors by Go calls, by commands and by
 // the tools of both transports, on the stores and on a mount of them.
 func TestProtocol(t *testing.T) {
+	everyWay(t, newTree, runProtocol)
+}
+
+// everyWay runs a test by each way in, on the stores of a tree and on a mount of
+// them.
+func everyWay(t *testing.T, tree func(*testing.T) []string, test func(*testing.T, wayIn)) {
 	ways := map[string]func(t *testing.T, tree []string) wayIn{
 		"go": goCalls, "commands": commands, "mcp": mcpStdio, "mcp over http": mcpHTTP,
 	}
 	for name, way := range ways {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			runProtocol(t, way(t, newTree(t)))
+			test(t, way(t, tree(t)))
 		})
 		t.Run(name+" on a mount", func(t *testing.T) {
 			t.Parallel()
-			m := startMount(t, append(newTree(t), "--cache-dir", t.TempDir())...)
-			runProtocol(t, way(t, []string{"--mount", m.point}))
+			m := startMount(t, append(tree(t), "--cache-dir", t.TempDir())...)
+			test(t, way(t, []string{"--mount", m.point}))
 			m.stop(t)
 		})
 	}

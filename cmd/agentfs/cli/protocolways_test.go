@@ -29,9 +29,12 @@ func goCalls(t *testing.T, tree []string) wayIn {
 	p := &program{backends: Backends(), err: io.Discard, log: logFlags{level: "error", format: "text"}}
 	var s source
 	for i := 0; i < len(tree); i += 2 {
-		if tree[i] == "--mount" {
+		switch tree[i] {
+		case "--mount":
 			s.mount = tree[i+1]
-		} else {
+		case "--config":
+			s.stores.config = tree[i+1]
+		default:
 			s.stores.routes = append(s.stores.routes, tree[i+1])
 		}
 	}

@@ -3,6 +3,7 @@ package semantics
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,6 +18,7 @@ type crowd struct {
 	s3Mount
 	proxy     *s3test.Proxy
 	now, most atomic.Int64
+	asked     atomic.Int64 // bytes
 }
 
 // startCrowd mounts server for the first time.
@@ -27,6 +29,7 @@ func startCrowd(t *testing.T, server s3test.Server, options ...string) *crowd {
 		if r.Op != "GetObject" {
 			return s3test.Fault{}
 		}
+		c.asked.Add(asked(r))
 		n := c.now.Add(1)
 		defer c.now.Add(-1)
 		for most := c.most.Load(); n > most && !c.most.CompareAndSwap(most, n); most = c.most.Load() {
@@ -36,6 +39,22 @@ func startCrowd(t *testing.T, server s3test.Server, options ...string) *crowd {
 	})
 	c.s3Mount = startS3(t, server.Through(c.proxy), publicTempDir(t), nil, append([]string{"ttl", "1h"}, options...)...)
 	return c
+}
+
+// stat returns a number of .agentfs/stats, summed over the routes.
+func (c *crowd) stat(name string) (sum int64) {
+	c.t.Helper()
+	text, err := os.ReadFile(c.path(".agentfs/stats"))
+	ok(c.t, "stats", err)
+	for line := range strings.Lines(string(text)) {
+		if rest, found := strings.CutPrefix(line, name+"{"); found {
+			fields := strings.Fields(rest)
+			n, err := strconv.ParseInt(fields[len(fields)-1], 10, 64)
+			ok(c.t, line, err)
+			sum += n
+		}
+	}
+	return sum
 }
 
 const (
@@ -124,4 +143,59 @@ func TestNamesOfASmallTreeAreOnePage(t *testing.T) {
 	if !strings.Contains(string(stats), "agentfs_ahead_wasted_bytes_total") {
 		t.Errorf("stats don't say what was fetched in vain:\n%s", stats)
 	}
+}
+
+// Of a large file, a read at a place far from the last one asks for what it reads
+// and little more; several ranges, one after the other, take about a request
+// each; and who reads from the beginning to the end has the next ranges fetched in
+// parallel, each byte once.
+func TestRangesOfALargeFile(t *testing.T) {
+	server := s3test.Versitygw(t)
+	const size, piece = 32 << 20, 64 << 10
+	content := lettersOf(size)
+	server.Put(t, keyPrefix+"large", content)
+	read := func(t *testing.T, f *os.File, off, n int) {
+		t.Helper()
+		p := make([]byte, n)
+		_, err := f.ReadAt(p, int64(off))
+		ok(t, "read", err)
+		if string(p) != content[off:off+n] {
+			t.Errorf("%d bytes at %d are not those of the object", n, off)
+		}
+	}
+	t.Run("here and there", func(t *testing.T) {
+		m := startCrowd(t, server)
+		f := open(t, m.path("large"), os.O_RDONLY)
+		defer f.Close()
+		for i := range 10 {
+			read(t, f, (i*7%10)*(3<<20)+piece, piece)
+		}
+		if gets := m.proxy.Counts()["GetObject"]; gets != 10 || m.asked.Load() > 10*(piece+16<<10) {
+			t.Errorf("10 reads of %d bytes took %d requests for %d bytes", piece, gets, m.asked.Load())
+		}
+	})
+	t.Run("columns", func(t *testing.T) {
+		m := startCrowd(t, server)
+		f := open(t, m.path("large"), os.O_RDONLY)
+		defer f.Close()
+		read(t, f, size-8, 8)
+		read(t, f, size-piece, piece-8)
+		for _, off := range []int{4 << 20, 20 << 20, 12 << 20} {
+			read(t, f, off, 2<<20)
+		}
+		// The kernel asks for a range in pieces, which on a machine that is busy with
+		// other things may not come together, and for up to 1 MiB beyond. A request may
+		// be for more than is read of it before it is closed.
+		gets, fetched := m.proxy.Counts()["GetObject"], m.stat("agentfs_fetch_bytes_total")
+		if gets > 10 || fetched > 6<<20+4<<20 {
+			t.Errorf("a footer and three ranges of 2 MiB took %d requests and brought %d bytes", gets, fetched)
+		}
+	})
+	t.Run("all of it", func(t *testing.T) {
+		m := startCrowd(t, server)
+		holds(t, m.path("large"), content)
+		if m.asked.Load() > size*11/10 || m.most.Load() < 4 {
+			t.Errorf("%d bytes took requests for %d, %d at once", size, m.asked.Load(), m.most.Load())
+		}
+	})
 }
