@@ -23,10 +23,12 @@ type fileSystem struct {
 
 // Lookup asks again if its answer was overtaken by a change of names in the
 // directory: the kernel looks names up that it knows without the directory's
-// lock, and an old answer would put a node back to where it was.
+// lock, and an old answer would put a node back to where it was. One that is
+// too new, of a change that the tracker has yet to hear of, would take away
+// the name that is to be moved.
 func (w *fileSystem) Lookup(ctx context.Context, parent backends.Node, name string) (backends.Node, backends.Attr, error) {
 	for {
-		changes := w.t.changes(parent)
+		changes := w.t.settled(parent, name)
 		n, a, err := w.FileSystem.Lookup(ctx, parent, name)
 		switch {
 		case err == nil && !w.t.found(parent, name, n, changes),
@@ -40,45 +42,58 @@ func (w *fileSystem) Lookup(ctx context.Context, parent backends.Node, name stri
 	}
 }
 
-// made notes what a call made in parent.
-func (w *fileSystem) made(parent backends.Node, name string, n backends.Node, a backends.Attr, err error) (backends.Node, backends.Attr, error) {
+// make makes a node as name in parent.
+func (w *fileSystem) make(parent backends.Node, name string, do func() (backends.Node, backends.Attr, error)) (backends.Node, backends.Attr, error) {
+	at := spot{parent, name}
+	w.t.begin(at)
+	defer w.t.end(at)
+	n, a, err := do()
 	if err == nil {
 		w.t.add(parent, name, n)
 	}
 	return n, a, err
 }
 
-func (w *fileSystem) Create(ctx context.Context, parent backends.Node, name string, flags int, at backends.CreateAttr) (backends.Node, backends.Attr, backends.File, error) {
-	n, a, f, err := w.FileSystem.Create(ctx, parent, name, flags, at)
-	if err == nil {
-		w.t.add(parent, name, n)
-	}
+func (w *fileSystem) Create(ctx context.Context, parent backends.Node, name string, flags int, at backends.CreateAttr) (n backends.Node, a backends.Attr, f backends.File, err error) {
+	n, a, err = w.make(parent, name, func() (backends.Node, backends.Attr, error) {
+		n, a, f, err = w.FileSystem.Create(ctx, parent, name, flags, at)
+		return n, a, err
+	})
 	return n, a, f, err
 }
 
 func (w *fileSystem) Mkdir(ctx context.Context, parent backends.Node, name string, at backends.CreateAttr) (backends.Node, backends.Attr, error) {
-	n, a, err := w.FileSystem.Mkdir(ctx, parent, name, at)
-	return w.made(parent, name, n, a, err)
+	return w.make(parent, name, func() (backends.Node, backends.Attr, error) {
+		return w.FileSystem.Mkdir(ctx, parent, name, at)
+	})
 }
 
 func (w *fileSystem) Symlink(ctx context.Context, parent backends.Node, name, target string, at backends.CreateAttr) (backends.Node, backends.Attr, error) {
-	n, a, err := w.ForwardFiles.Symlink(ctx, parent, name, target, at)
-	return w.made(parent, name, n, a, err)
+	return w.make(parent, name, func() (backends.Node, backends.Attr, error) {
+		return w.ForwardFiles.Symlink(ctx, parent, name, target, at)
+	})
 }
 
 func (w *fileSystem) Mknod(ctx context.Context, parent backends.Node, name string, at backends.CreateAttr) (backends.Node, backends.Attr, error) {
-	n, a, err := w.ForwardFiles.Mknod(ctx, parent, name, at)
-	return w.made(parent, name, n, a, err)
+	return w.make(parent, name, func() (backends.Node, backends.Attr, error) {
+		return w.ForwardFiles.Mknod(ctx, parent, name, at)
+	})
 }
 
 func (w *fileSystem) Link(ctx context.Context, n, newParent backends.Node, newName string) (backends.Attr, error) {
-	a, err := w.ForwardFiles.Link(ctx, n, newParent, newName)
-	_, a, err = w.made(newParent, newName, n, a, err)
+	_, a, err := w.make(newParent, newName, func() (backends.Node, backends.Attr, error) {
+		a, err := w.ForwardFiles.Link(ctx, n, newParent, newName)
+		return n, a, err
+	})
 	return a, err
 }
 
-// gone notes what a call took away.
-func (w *fileSystem) gone(parent backends.Node, name string, err error) error {
+// remove takes the name in parent away.
+func (w *fileSystem) remove(parent backends.Node, name string, do func() error) error {
+	at := spot{parent, name}
+	w.t.begin(at)
+	defer w.t.end(at)
+	err := do()
 	if err == nil {
 		w.t.remove(parent, name)
 	}
@@ -86,14 +101,20 @@ func (w *fileSystem) gone(parent backends.Node, name string, err error) error {
 }
 
 func (w *fileSystem) Unlink(ctx context.Context, parent backends.Node, name string) error {
-	return w.gone(parent, name, w.FileSystem.Unlink(ctx, parent, name))
+	return w.remove(parent, name, func() error { return w.FileSystem.Unlink(ctx, parent, name) })
 }
 
 func (w *fileSystem) Rmdir(ctx context.Context, parent backends.Node, name string) error {
-	return w.gone(parent, name, w.FileSystem.Rmdir(ctx, parent, name))
+	return w.remove(parent, name, func() error { return w.FileSystem.Rmdir(ctx, parent, name) })
 }
 
 func (w *fileSystem) Rename(ctx context.Context, oldParent backends.Node, oldName string, newParent backends.Node, newName string, flags backends.RenameFlags) error {
+	at := []spot{{oldParent, oldName}, {newParent, newName}}
+	if oldParent != newParent {
+		at = append(at, across)
+	}
+	w.t.begin(at...)
+	defer w.t.end(at...)
 	err := w.FileSystem.Rename(ctx, oldParent, oldName, newParent, newName, flags)
 	if err == nil {
 		w.t.rename(oldParent, oldName, newParent, newName, flags&backends.RenameExchange != 0)

@@ -23,6 +23,8 @@ type Tracker struct {
 	root  *entry
 	nodes map[backends.Node]*entry
 	names map[place]*entry
+	busy  map[spot]struct{} // the names of which a change is under way
+	ended sync.Cond         // with mu: one of them has ended
 }
 
 // place is a name in a directory.
@@ -44,7 +46,8 @@ type entry struct {
 }
 
 func newTracker(root backends.Node) *Tracker {
-	t := &Tracker{nodes: map[backends.Node]*entry{}, names: map[place]*entry{}}
+	t := &Tracker{nodes: map[backends.Node]*entry{}, names: map[place]*entry{}, busy: map[spot]struct{}{}}
+	t.ended.L = &t.mu
 	t.root = t.entry(root)
 	return t
 }
@@ -60,19 +63,10 @@ func (t *Tracker) entry(n backends.Node) *entry {
 	return e
 }
 
-// changes returns how often a name in dir was made, moved or removed.
-func (t *Tracker) changes(dir backends.Node) uint64 {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	if d := t.nodes[dir]; d != nil {
-		return d.made
-	}
-	return 0
-}
-
 // found says that a lookup has found n under name in dir, nil for nothing, and
 // reports whether that may still be so: names in dir have not changed since
-// there were so many changes. Otherwise it notes nothing.
+// settled said that there were so many changes, and no change of this one has
+// begun. Otherwise it notes nothing.
 func (t *Tracker) found(dir backends.Node, name string, n backends.Node, changes uint64) bool {
 	t.mu.RLock()
 	d := t.nodes[dir]
@@ -86,7 +80,7 @@ func (t *Tracker) found(dir backends.Node, name string, n backends.Node, changes
 	defer t.mu.Unlock()
 	d = t.entry(dir)
 	switch {
-	case d.made != changes:
+	case d.made != changes || t.changing(spot{dir, name}):
 		return false
 	case n == nil:
 		t.unlink(place{d, name})
