@@ -377,27 +377,30 @@ func TestKilledShelf(t *testing.T) {
 // was used longest ago, whichever mount that was.
 func TestBudgetOverRemounts(t *testing.T) {
 	contents := map[string]string{}
-	for _, name := range []string{"a", "b", "c", "d"} {
+	for _, name := range []string{"a/1", "b/1", "c/1", "d/1"} {
 		contents[name] = name + text(100<<10)
+		// Nobody who reads those goes through the files one after another, so that
+		// none is read ahead.
+		contents[name[:2]+"2"] = "not read"
 	}
 	s := newShelfTest(t, contents)
-	for _, name := range []string{"a", "b", "c"} {
+	for _, name := range []string{"a/1", "b/1", "c/1"} {
 		s.read(name)
 	}
-	s.read("a") // b is the oldest now
+	s.read("a/1") // b is the oldest now
 	s.budget = cache.NewBudget(250 << 10)
 	s.remount(nil)
 	if got := s.f.State(); got.CacheBytes > 250<<10 || got.CacheBytes == 0 {
 		t.Errorf("%d bytes after a remount with a budget of 250 KiB", got.CacheBytes)
 	}
-	s.want("a", contents["a"], 0)
-	s.want("d", contents["d"], 1) // c has to go
-	s.want("a", contents["a"], 0)
+	s.want("a/1", contents["a/1"], 0)
+	s.want("d/1", contents["d/1"], 1) // c has to go
+	s.want("a/1", contents["a/1"], 0)
 	s.budget = cache.NewBudget(250 << 10)
 	s.remount(nil)
-	s.want("d", contents["d"], 0)
-	s.want("a", contents["a"], 0)
-	s.want("b", contents["b"], 1)
+	s.want("d/1", contents["d/1"], 0)
+	s.want("a/1", contents["a/1"], 0)
+	s.want("b/1", contents["b/1"], 1)
 	if n := len(s.files()); n > 2 {
 		t.Errorf("%d files where there is room for two", n)
 	}

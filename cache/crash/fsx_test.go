@@ -187,6 +187,14 @@ func TestFsx(t *testing.T) {
 			}
 			ctx := t.Context()
 			x.mount(ctx)
+			t.Cleanup(func() {
+				if t.Failed() && x.c != nil {
+					// The store's memory goes next; nobody may use it any more.
+					ctx, cancel := seconds(30)
+					defer cancel()
+					_ = x.c.Close(ctx)
+				}
+			})
 			for end := time.Now().Add(8 * time.Second); *fsxOps > 0 || len(x.done) < 20_000 && time.Now().Before(end); {
 				x.step(ctx)
 				if len(x.done) == *fsxOps {
