@@ -372,7 +372,9 @@ func (c *content) settle(now *stored, s *seal, clean bool) {
 	defer c.mu.Unlock()
 	// What was sealed since and waits for its turn refers to the same objects.
 	was := s.ext
-	c.ext = c.ext.stored(was, now)
+	// What was here when it was sealed may have been lost since, and is taken from
+	// an older object: the new one has it as well.
+	c.ext = c.ext.stored(was, now).taken(now, s.same)
 	c.twin = c.twin.shared(now, s.same, c.length)
 	later := false
 	for _, t := range c.seals {
@@ -382,6 +384,7 @@ func (c *content) settle(now *stored, s *seal, clean bool) {
 		}
 		t.ext = t.ext.stored(was, now)
 		if later {
+			t.ext = t.ext.taken(now, s.same)
 			t.twin = t.twin.shared(now, s.same, t.length)
 		}
 	}
@@ -400,6 +403,16 @@ func (x extents) shared(now *stored, same extents, limit int64) extents {
 	x = cloneExtents(x)
 	for _, e := range same {
 		x = x.set(extent{off: e.off, end: min(e.end, limit), src: now, at: e.off})
+	}
+	return x
+}
+
+// taken returns x with what is remote of the ranges of same taken from now.
+func (x extents) taken(now *stored, same extents) extents {
+	for _, r := range same {
+		for _, e := range x.remotes(r.off, r.end) {
+			x = x.set(extent{off: e.off, end: e.end, src: now, at: e.off})
+		}
 	}
 	return x
 }
