@@ -31,13 +31,13 @@ func TestStoreOutage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := startOwnServer(t)
+			s.Put(t, keyPrefix+"there", "there")
 			m := start(t, setup{
 				server: s.Server, flags: []string{"--timeout", "3s"},
 				routes: []string{"/=memory:", "/s3=" + s3URL(s.Server, "ttl", "1h", "request_timeout", "1s", "retry_timeout", "2s")},
 			})
 			at := func(name string) string { return m.dir + "/s3/" + name }
 			write(t, at("here"), "here")
-			s.Put(t, keyPrefix+"there", "there")
 			names(t, m.dir+"/s3")
 			mkdir(t, at("d"))
 			write(t, at("d/removed"), "removed")
@@ -138,11 +138,11 @@ func TestFailedUploadIsToldOnce(t *testing.T) {
 func TestEndDuringAnOutageKeepsTheBytes(t *testing.T) {
 	s := startOwnServer(t)
 	options := []string{"request_timeout", "1s", "retry_timeout", "1s", "ttl", "1h"}
+	large := strings.Repeat("l", 3<<20)
+	s.Put(t, keyPrefix+"large", large)
 	m := startS3(t, s.Server, "", []string{"--timeout", "1s", "--drain-timeout", "2s"}, options...)
 	write(t, m.path("before"), "before")
 	m.sync()
-	large := strings.Repeat("l", 3<<20)
-	s.Put(t, keyPrefix+"large", large)
 	l := open(t, m.path("large"), os.O_WRONLY|os.O_APPEND)
 	s.kill()
 	_, err := l.WriteString("the end of it")
