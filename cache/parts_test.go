@@ -292,6 +292,10 @@ func TestPartsSourceChanged(t *testing.T) {
 			h := openFile(t, c, n, os.O_RDWR)
 			if here {
 				readAll(t, h, len(model))
+				// Who reads has the bytes a moment before the disk has.
+				for end := time.Now().Add(10 * time.Second); c.State().CacheBytes < int64(len(model)) && time.Now().Before(end); {
+					time.Sleep(time.Millisecond)
+				}
 			}
 			var once sync.Once
 			theirs := func() { once.Do(func() { put(t, m, "f", "theirs") }) }
