@@ -217,7 +217,7 @@ func TestManyMachines(t *testing.T) {
 	// How many are left the moment that all stop, chance decides; the next one who
 	// saves merges them.
 	left := len(d.records)
-	d = mustSave(t, s, "d", d, map[string]Attr{"last": {Version: "v", Mtime: ptr(int64(1))}}, func(string, backends.Version) bool { return true })
+	mustSave(t, s, "d", d, map[string]Attr{"last": {Version: "v", Mtime: ptr(int64(1))}}, func(string, backends.Version) bool { return true })
 	if n := len(listed(t, s, "d")); n > maxRecords {
 		t.Errorf("%d records are left, and after the next save %d", left, n)
 	}
