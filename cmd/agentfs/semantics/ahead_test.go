@@ -58,6 +58,10 @@ func (c *crowd) stat(name string) (sum int64) {
 }
 
 const (
+	// slow is how many requests may be sent twice here, because they take much
+	// longer than others: the mount does so with a few.
+	slow = 12
+
 	aheadDirs, aheadFiles = 8, 10
 	aheadNeedle           = "a needle"
 )
@@ -97,7 +101,7 @@ func TestWalksAreReadAhead(t *testing.T) {
 				t.Errorf("found %d files of %d", found, aheadDirs)
 			}
 			counts := m.proxy.Counts()
-			if counts["GetObject"] != all || counts["ListObjectsV2"] > 2 || counts["HeadObject"] > 1 {
+			if gets := counts["GetObject"]; gets < all || gets > all+slow || counts["ListObjectsV2"] > 2 || counts["HeadObject"] > 1 {
 				t.Errorf("%d files took %v", all, counts)
 			}
 			if m.most.Load() < 8 {
@@ -170,7 +174,7 @@ func TestRangesOfALargeFile(t *testing.T) {
 		for i := range 10 {
 			read(t, f, (i*7%10)*(3<<20)+piece, piece)
 		}
-		if gets := m.proxy.Counts()["GetObject"]; gets != 10 || m.asked.Load() > 10*(piece+16<<10) {
+		if gets := m.proxy.Counts()["GetObject"]; gets < 10 || gets > 10+slow || m.asked.Load() > int64(gets)*(piece+16<<10) {
 			t.Errorf("10 reads of %d bytes took %d requests for %d bytes", piece, gets, m.asked.Load())
 		}
 	})
@@ -187,15 +191,15 @@ func TestRangesOfALargeFile(t *testing.T) {
 		// other things may not come together, and for up to 1 MiB beyond. A request may
 		// be for more than is read of it before it is closed.
 		gets, fetched := m.proxy.Counts()["GetObject"], m.stat("agentfs_fetch_bytes_total")
-		if gets > 10 || fetched > 6<<20+4<<20 {
+		if gets > 10+slow || fetched > 6<<20+4<<20 {
 			t.Errorf("a footer and three ranges of 2 MiB took %d requests and brought %d bytes", gets, fetched)
 		}
 	})
 	t.Run("all of it", func(t *testing.T) {
 		m := startCrowd(t, server)
 		holds(t, m.path("large"), content)
-		if m.asked.Load() > size*11/10 || m.most.Load() < 4 {
-			t.Errorf("%d bytes took requests for %d, %d at once", size, m.asked.Load(), m.most.Load())
+		if fetched := m.stat("agentfs_fetch_bytes_total"); fetched > size*11/10 || m.most.Load() < 4 {
+			t.Errorf("%d bytes took %d from the store, %d requests at once", size, fetched, m.most.Load())
 		}
 	})
 }
