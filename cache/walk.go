@@ -16,7 +16,9 @@ const (
 	// windowBytes is what these files may have together, beyond as many bytes as
 	// were used.
 	windowBytes = 16 << 20
-	// walkFetches is how many files are fetched ahead at once.
+	// walkFetches is how many files that are fetched ahead may wait for their turn
+	// among all requests (see places), or be on their way: who asks for another file
+	// has no more than these before it.
 	walkFetches = 64
 	// maxCursors is how many places a group may be at.
 	maxCursors = 4

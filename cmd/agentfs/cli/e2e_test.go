@@ -42,10 +42,17 @@ func needFuse(t *testing.T) {
 		f.Close()
 		return
 	}
+	lacks(t, "/dev/fuse", err)
+}
+
+// lacks skips a test that needs something which this machine lacks; with
+// CI=true that is a failure.
+func lacks(t *testing.T, what string, err error) {
+	t.Helper()
 	if os.Getenv("CI") == "true" {
-		t.Fatal("this test needs /dev/fuse: ", err)
+		t.Fatalf("this test needs %s: %v", what, err)
 	}
-	t.Skip("this test needs /dev/fuse: ", err)
+	t.Skipf("this test needs %s: %v", what, err)
 }
 
 // command returns agentfs with these arguments, in an environment of its own.
