@@ -47,7 +47,7 @@ var layers = []layer{
 	{
 		of:    []string{"./fs/..."},
 		never: []string{"./cache/...", "./cmd/...", "./bench/...", "./backends/..."},
-		but:   []string{"./backends", "./backends/unixmode"},
+		but:   []string{"./backends", "./backends/process", "./backends/unixmode"},
 		why:   "the mount serves any backends.FileSystem alike; what it knew of one, another could not do",
 	},
 	{

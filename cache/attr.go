@@ -114,7 +114,9 @@ func (c *FS) resize(ctx context.Context, t *tree.Node, size int64) error {
 	c.q.touch(j)
 	err := error(nil)
 	if c.close {
-		err = f.reported(c.syncFile(ctx, f), nil)
+		if err = c.syncFile(ctx, f); err == nil {
+			err = f.othersHear()
+		}
 		if errors.Is(err, backends.ErrChanged) {
 			name, _ := c.tree.Path(t)
 			err = &unseenError{name}

@@ -92,7 +92,7 @@ func (c *FS) syncJobs(ctx context.Context, jobs []*job) error {
 			err = c.q.await(ctx, j, func() bool { return c.overtaken(j) })
 		}
 		if err == nil && j.kind == jobFile {
-			err = j.f.reported(nil, nil)
+			err = j.f.othersHear()
 		}
 		if err != nil {
 			count++

@@ -124,7 +124,7 @@ func (c *FS) stepAside(b *batch, f *file, theirs backends.Entry) error {
 	c.changed(p, name)
 	c.changed(p, ours)
 	f.mu.Lock()
-	f.report = conflictError(from, to)
+	f.fails(conflictError(from, to))
 	f.mu.Unlock()
 	c.await(f)
 	f.rehold()
@@ -260,7 +260,7 @@ func (c *FS) lostBytes(ctx context.Context, f *file, why error) outcome {
 	var b batch
 	c.remember(&b, Conflict{Name: from, Ours: kept.File, Time: time.Now()})
 	f.mu.Lock()
-	f.report = fmt.Errorf("%s: %s: %w", from, kept.where(), backends.ErrChanged)
+	f.fails(fmt.Errorf("%s: %s: %w", from, kept.where(), backends.ErrChanged))
 	base := f.base
 	f.mu.Unlock()
 	if base != nil && base.key != from {

@@ -48,7 +48,7 @@ type file struct {
 	wanted  uint64    // up to which change the last of them
 	seen    time.Time // when the store last confirmed base
 	pending bool      // it differs from what the store has under its name
-	report  error     // of an upload that failed: for the next close or fsync
+	report  *report   // of an upload that failed; nil if none did
 	gone    bool      // no name leads here any more
 	// replaced: by a rename; then it lingers for a moment, and can be opened.
 	replaced, lingers bool
@@ -129,7 +129,7 @@ func (f *file) open(flags int) (*handle, error) {
 	c := f.content()
 	f.handles++
 	c.use()
-	h := &handle{f: f, c: c, write: flags&(os.O_WRONLY|os.O_RDWR) != 0}
+	h := &handle{f: f, c: c, write: flags&(os.O_WRONLY|os.O_RDWR) != 0, heard: f.openedLocked()}
 	h.setWriting(h.write)
 	f.mu.Unlock()
 	if flags&os.O_TRUNC != 0 {

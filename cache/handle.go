@@ -20,6 +20,7 @@ type handle struct {
 	created bool
 	// writing says that f.writing counts this handle; f.mu protects it.
 	writing bool
+	heard   heard
 }
 
 var (
@@ -92,16 +93,14 @@ func (h *handle) Flush(ctx context.Context) error {
 	return h.closing(ctx)
 }
 
-// closing does what close(2) has to. The error of an earlier upload is told
-// once.
+// closing does what close(2) has to.
 func (h *handle) closing(ctx context.Context) error {
 	f := h.f
 	if err := f.fs.homeless(f); err != nil {
 		return err
 	}
 	f.mu.Lock()
-	report := f.report
-	f.report = nil
+	report := h.closeHears()
 	f.sealLocked()
 	pending, j := f.pending, f.job
 	f.mu.Unlock()
@@ -109,25 +108,10 @@ func (h *handle) closing(ctx context.Context) error {
 		return report
 	}
 	if f.fs.close {
-		return f.reported(f.fs.syncFile(ctx, f), report)
+		return h.waited(f.fs.syncFile(ctx, f), report)
 	}
 	f.fs.q.touch(j)
 	return report
-}
-
-// reported returns err, or if there is none a conflict that somebody has to
-// hear of: before, or just found.
-func (f *file) reported(err, before error) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	now := f.report
-	f.report = nil
-	for _, r := range []error{now, before} {
-		if err == nil && errors.Is(r, backends.ErrChanged) {
-			err = r
-		}
-	}
-	return err
 }
 
 // sealLocked makes the content as it is now what the next upload sends. f.mu
@@ -147,14 +131,13 @@ func (h *handle) Sync(ctx context.Context) error {
 		return err
 	}
 	f.mu.Lock()
-	report := f.report
-	f.report = nil
+	report := h.syncHears()
 	f.mu.Unlock()
 	err := f.fs.syncFile(ctx, f)
 	if err == nil {
 		err = f.fs.syncAttrs(ctx, f.node)
 	}
-	return f.reported(err, report)
+	return h.waited(err, report)
 }
 
 // Close implements [backends.File].
@@ -173,6 +156,9 @@ func (h *handle) Close(ctx context.Context) error {
 		h.c.mu.Lock()
 		h.c.leaveReaders()
 		h.c.mu.Unlock()
+		if f.report != nil && f.report.told {
+			f.report = nil
+		}
 	}
 	f.dropLocked()
 	last := f.handles == 0

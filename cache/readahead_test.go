@@ -196,15 +196,15 @@ const (
 // every byte once.
 func TestSequentialReadIsParallel(t *testing.T) {
 	s, want, f, h := large(t, 64*mib, cache.Config{})
+	// From there on nothing comes, and what is asked for is seen.
+	s.change(func(r backends.Range) int64 {
+		if r.Off >= 20*mib {
+			return -1
+		}
+		return r.Len
+	})
 	for off := 0; off < len(want); off += mib {
 		if off == 16*mib {
-			// From here on nothing comes, and what is asked for is seen.
-			s.change(func(r backends.Range) int64 {
-				if r.Off >= 20*mib {
-					return -1
-				}
-				return r.Len
-			})
 			wantRead(t, h, want, off, mib)
 			s.until(t, "eight requests at once", func() bool { return s.open >= 8 })
 			s.change(nil)

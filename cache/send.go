@@ -268,7 +268,7 @@ func (c *FS) concludeFile(ctx context.Context, s *sending, e backends.Entry, err
 	}
 	c.stats.failures.Add(1)
 	f.mu.Lock()
-	f.report = err
+	f.fails(err)
 	f.mu.Unlock()
 	c.complain(s.key, "upload", err)
 	return outcome{err: err}
@@ -286,9 +286,7 @@ func (c *FS) concludeWell(b *batch, s *sending, e backends.Entry) outcome {
 	f.mu.Lock()
 	old := f.base
 	f.base = now
-	if f.report != nil && !errors.Is(f.report, backends.ErrChanged) {
-		f.report = nil
-	}
+	f.recovers()
 	f.seen = time.Now()
 	if s.seal != nil {
 		f.sent = s.seal.change

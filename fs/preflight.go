@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/agentfs/agentfs/backends/process"
 )
 
 const (
@@ -37,7 +39,7 @@ func checkMountPoint(path string) error {
 		return fmt.Errorf("mount point %s does not exist; create it with: mkdir -p %s", path, path)
 	case errors.Is(err, iofs.ErrPermission):
 		return fmt.Errorf("mount point %s: no permission to reach it; choose a directory of your own", path)
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, process.ErrNoAnswer):
 		return fmt.Errorf("mount point %s does not answer: something that hangs is mounted there; clear it with: umount -l %s", path, path)
 	case err != nil:
 		return fmt.Errorf("mount point %s: %w", path, err)
@@ -63,31 +65,19 @@ func checkMountPoint(path string) error {
 }
 
 // statInTime is stat(2) that fails with ENOTCONN also if the kernel could
-// answer for a server that has died, and gives up with os.ErrDeadlineExceeded
+// answer for a server that has died, and gives up with process.ErrNoAnswer
 // when a hung file system is mounted on path.
 func statInTime(path string) (unix.Stat_t, error) {
-	type result struct {
-		st  unix.Stat_t
-		err error
-	}
-	ch := make(chan result, 1)
-	go func() {
-		var r result
-		if r.err = unix.Stat(path, &r.st); r.err == nil {
+	return process.Within(answerTime, func() (st unix.Stat_t, err error) {
+		if err = unix.Stat(path, &st); err == nil {
 			// The kernel remembers attributes, but not this.
-			var st unix.Statfs_t
-			if err := unix.Statfs(path, &st); errors.Is(err, unix.ENOTCONN) {
-				r.err = err
+			var fs unix.Statfs_t
+			if serr := unix.Statfs(path, &fs); errors.Is(serr, unix.ENOTCONN) {
+				err = serr
 			}
 		}
-		ch <- r
-	}()
-	select {
-	case r := <-ch:
-		return r.st, r.err
-	case <-time.After(answerTime):
-		return unix.Stat_t{}, os.ErrDeadlineExceeded
-	}
+		return st, err
+	})
 }
 
 // checkFuse returns an error with the remedy where FUSE can't be used.

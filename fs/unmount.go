@@ -7,12 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/agentfs/agentfs/backends/process"
 )
 
 // maxHolders is how many processes a BusyError names.
@@ -142,30 +143,45 @@ func ClearStale(mountPoint string) error {
 	return fmt.Errorf("mount point %s is still stale; as root: umount -l %s", abs, abs)
 }
 
+// holderPatience bounds how long one process is looked at. One that is in the
+// middle of execve(2) may wait for a mounted file system, perhaps for this one,
+// and who looks at it waits for it.
+const holderPatience = time.Second
+
 // holders finds the processes that use something below path. It only reads
 // links of /proc, which never asks the mounted file system.
 func holders(path string) []string {
 	var found []string
 	procs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, p := range procs {
-		links := []string{p + "/cwd", p + "/root", p + "/exe"}
-		for _, pattern := range []string{"/fd/*", "/map_files/*"} {
-			l, _ := filepath.Glob(p + pattern)
-			links = append(links, l...)
-		}
-		i := slices.IndexFunc(links, func(l string) bool {
-			to, err := os.Readlink(l)
-			return err == nil && (to == path || strings.HasPrefix(to, path+"/"))
-		})
-		if i < 0 {
+		held, err := process.Within(holderPatience, func() (string, error) { return heldBelow(p, path) })
+		if err != nil || held == "" {
 			continue
 		}
-		to, _ := os.Readlink(links[i])
 		name, _ := os.ReadFile(p + "/comm")
-		found = append(found, fmt.Sprintf("%s (pid %s): %s", strings.TrimSpace(string(name)), filepath.Base(p), to))
+		found = append(found, fmt.Sprintf("%s (pid %s): %s", strings.TrimSpace(string(name)), filepath.Base(p), held))
 		if len(found) == maxHolders {
 			break
 		}
 	}
 	return found
+}
+
+// heldBelow returns something at or below path that the process of directory
+// proc uses, "" if there is nothing.
+func heldBelow(proc, path string) (string, error) {
+	links := []string{proc + "/cwd", proc + "/root", proc + "/exe"}
+	for _, pattern := range []string{"/fd/*", "/map_files/*"} {
+		l, err := filepath.Glob(proc + pattern)
+		if err != nil {
+			return "", err
+		}
+		links = append(links, l...)
+	}
+	for _, l := range links {
+		if to, err := os.Readlink(l); err == nil && (to == path || strings.HasPrefix(to, path+"/")) {
+			return to, nil
+		}
+	}
+	return "", nil
 }

@@ -138,7 +138,7 @@ func (c *Config) begin(ctx context.Context, k Kind, path, to string) *Op {
 	op := &Op{Time: time.Now(), Kind: k, Path: path, To: to, Caller: caller, internal: internal}
 	if c.Log != nil && k != Close {
 		if p, ok := c.Processes.Of(caller.PID); ok {
-			op.Process, op.Exe = p, process.Exe(p.PID)
+			op.Process, op.Exe = p, p.Exe()
 		}
 	}
 	return op

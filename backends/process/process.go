@@ -2,12 +2,15 @@
 // thread that called, 0 if this process can't see it (another pid namespace).
 //
 // It reads /proc/PID/status, stat and exe and nothing else: what else is there
-// may hold secrets (cmdline, environ), or makes the kernel take locks of the
-// process that is waiting for us.
+// may hold secrets (cmdline, environ). Of these, stat and exe can wait for ever:
+// the kernel reads them under a lock that execve(2) holds while it closes the
+// files that the new program is not to have, and such a close waits for us. So
+// they are read at the side, and given up on after a while.
 package process
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -17,8 +20,10 @@ import (
 
 // ID names one process; unlike its pid, it is never used again.
 type ID struct {
-	PID   uint32
-	Start uint64 // in clock ticks since boot, as /proc/PID/stat has it
+	PID uint32
+	// Start is in clock ticks since boot, as /proc/PID/stat has it; 0 for a
+	// process in the middle of execve(2).
+	Start uint64
 }
 
 // Process is what a process was when it was looked at.
@@ -28,15 +33,20 @@ type Process struct {
 	UID    uint32 // effective
 }
 
-// Exe returns the path of the program that pid runs now, "" if it may not be
-// seen. It asks anew every time, because execve(2) keeps the pid.
-func Exe(pid uint32) string {
-	exe, err := os.Readlink(dir(pid) + "/exe")
-	if err != nil {
+// Exe returns the path of the program that the process runs now, "" if it may
+// not be seen or is in the middle of execve(2). It asks anew every time, because
+// execve keeps the pid.
+func (p Process) Exe() string {
+	if p.Start == 0 {
 		return ""
 	}
+	exe, _ := Within(patience, func() (string, error) { return os.Readlink(dir(p.PID) + "/exe") })
 	return exe
 }
+
+// patience is how long a reader of /proc waits for the kernel. Where it does not
+// wait for us, that takes microseconds.
+const patience = 30 * time.Millisecond
 
 func dir(pid uint32) string { return "/proc/" + strconv.FormatUint(uint64(pid), 10) }
 
@@ -59,8 +69,14 @@ func read(tid uint32) (p Process, ok bool) {
 			}
 		}
 	}
-	stat, err := os.ReadFile(dir(p.PID) + "/stat")
-	if err != nil || p.PID == 0 {
+	if p.PID == 0 {
+		return Process{}, false
+	}
+	stat, err := Within(patience, func() ([]byte, error) { return os.ReadFile(dir(p.PID) + "/stat") })
+	switch {
+	case errors.Is(err, ErrNoAnswer):
+		return p, true
+	case err != nil:
 		return Process{}, false
 	}
 	// The command's name may contain anything but ends at the last bracket;
@@ -115,6 +131,9 @@ func (t *Table) Of(tid uint32) (p Process, ok bool) {
 		return s.p, s.ok
 	}
 	p, ok = read(tid)
+	if ok && p.Start == 0 {
+		return p, ok // more will be known soon
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.known == nil || len(t.known) >= maxKnown {

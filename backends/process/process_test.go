@@ -22,14 +22,16 @@ func TestThread(t *testing.T) {
 	tid := <-done
 	defer close(done)
 	var table Table
+	var p Process
 	for _, id := range []uint32{tid, uint32(os.Getpid())} {
-		p, ok := table.Of(id)
+		var ok bool
+		p, ok = table.Of(id)
 		if !ok || p.PID != uint32(os.Getpid()) || p.Parent != uint32(os.Getppid()) || p.UID != uint32(os.Geteuid()) || p.Start == 0 {
 			t.Errorf("Of(%d) = %+v, %v; this is process %d of %d", id, p, ok, os.Getpid(), os.Getppid())
 		}
 	}
-	if exe, err := os.Executable(); err != nil || Exe(tid) != exe {
-		t.Errorf("Exe = %q, want %q (%v)", Exe(tid), exe, err)
+	if exe, err := os.Executable(); err != nil || p.Exe() != exe {
+		t.Errorf("Exe = %q, want %q (%v)", p.Exe(), exe, err)
 	}
 }
 
@@ -72,7 +74,7 @@ func TestAncestorsOfAChild(t *testing.T) {
 	if len(all) < 2 || all[0].PID != uint32(cmd.Process.Pid) || all[1].PID != uint32(os.Getpid()) {
 		t.Fatalf("Ancestors = %+v, want %d and then %d", all, cmd.Process.Pid, os.Getpid())
 	}
-	if Exe(all[0].PID) != odd || all[0].Start < all[1].Start {
+	if all[0].Exe() != odd || all[0].Start < all[1].Start {
 		t.Errorf("%+v is not the child of %+v", all[0], all[1])
 	}
 }
@@ -86,7 +88,8 @@ func BenchmarkRead(b *testing.B) {
 }
 
 func BenchmarkExe(b *testing.B) {
+	p, _ := read(uint32(os.Getpid()))
 	for b.Loop() {
-		Exe(uint32(os.Getpid()))
+		p.Exe()
 	}
 }

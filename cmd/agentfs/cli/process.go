@@ -6,7 +6,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // startTicks returns when a process began, in clock ticks since boot (field 22
@@ -39,26 +38,3 @@ func isRunning(pid int, start uint64) bool {
 	}
 	return fields[19] == strconv.FormatUint(start, 10)
 }
-
-// within calls f and gives up on it after d: for calls into a mount, which
-// may be dead. The goroutine then stays behind until the call returns.
-func within[T any](d time.Duration, f func() (T, error)) (T, error) {
-	type result struct {
-		v   T
-		err error
-	}
-	c := make(chan result, 1)
-	go func() {
-		v, err := f()
-		c <- result{v, err}
-	}()
-	select {
-	case r := <-c:
-		return r.v, r.err
-	case <-time.After(d):
-		var zero T
-		return zero, errHangs
-	}
-}
-
-var errHangs = errors.New("does not answer")

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/agentfs/agentfs/backends/process"
 	fusefs "github.com/agentfs/agentfs/fs"
 )
 
@@ -23,13 +24,13 @@ const answerTimeout = 5 * time.Second
 
 // readStatus reads the status of the mount at point, through the mount.
 func readStatus(point string) (mountStatus, error) {
-	b, err := within(answerTimeout, func() ([]byte, error) { return os.ReadFile(filepath.Join(point, controlDir, "status")) })
+	b, err := process.Within(answerTimeout, func() ([]byte, error) { return os.ReadFile(filepath.Join(point, controlDir, "status")) })
 	var st mountStatus
 	if err == nil {
 		err = json.Unmarshal(b, &st)
 	}
 	switch {
-	case errors.Is(err, errHangs):
+	case errors.Is(err, process.ErrNoAnswer):
 		return st, fmt.Errorf("%s: the mount does not answer; its process may be stopped (kill -CONT), or hang", point)
 	case errors.Is(err, unix.ENOTCONN):
 		return st, deadMountError{point}

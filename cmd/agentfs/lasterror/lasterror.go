@@ -67,7 +67,7 @@ func (s *Failures) Add(op *audit.Op) {
 	}
 	lookup := op.Kind == audit.Lookup
 	if !lookup && f.Process.PID != 0 {
-		f.Exe = process.Exe(f.Process.PID)
+		f.Exe = f.Process.Exe()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
