@@ -38,19 +38,13 @@ func (c *FS) sendSeal(ctx context.Context, s *sending) (e backends.Entry, sent i
 			return e, 0, err
 		}
 	}
-	x := s.seal.lies()
-	if e, done, err := c.copySeal(ctx, s, x); done {
-		return e, 0, err
+	e, sent, done, err := c.sendCopied(ctx, s, s.seal.lies())
+	if done && sourceGone(err) {
+		// Some of it was to be copied only because that is cheaper: it is here.
+		e, sent, done, err = c.sendCopied(ctx, s, s.seal.ext)
 	}
-	if parts := c.partsOf(s, x); parts != nil {
-		e, sent, err = c.assemble(ctx, s, parts)
-		switch {
-		case errors.Is(err, errors.ErrUnsupported):
-		case sourceGone(err) && s.seal.ext.complete():
-			// It was to be copied because that is cheaper; all of it is here.
-		default:
-			return e, sent, err
-		}
+	if done {
+		return e, sent, err
 	}
 	if err := c.wholeSeal(ctx, s); err != nil {
 		return e, 0, &sourceError{err}
@@ -58,6 +52,23 @@ func (c *FS) sendSeal(ctx context.Context, s *sending) (e backends.Entry, sent i
 	s.final.Store(true)
 	e, err = c.store.Put(ctx, s.key, s.seal.reader(ctx), s.options())
 	return e, s.seal.length, err
+}
+
+// sendCopied is sendSeal for a content of which the store has some, as x says.
+// With done false nothing was to be copied.
+func (c *FS) sendCopied(ctx context.Context, s *sending, x extents) (e backends.Entry, sent int64, done bool, err error) {
+	if e, done, err = c.copySeal(ctx, s, x); done {
+		return e, 0, true, err
+	}
+	parts := c.partsOf(s, x)
+	if parts == nil {
+		return e, 0, false, nil
+	}
+	e, sent, err = c.assemble(ctx, s, parts)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return e, 0, false, nil
+	}
+	return e, sent, true, err
 }
 
 // wholeSeal brings what the sealed content lacks here, once, before the store
@@ -183,7 +194,7 @@ func (c *FS) copySeal(ctx context.Context, s *sending, x extents) (e backends.En
 		return e, false, nil
 	case errors.Is(err, backends.ErrChanged), errors.Is(err, fs.ErrNotExist):
 		if gone := c.whyNotCopied(ctx, src, err); sourceGone(gone) {
-			return e, !s.seal.ext.complete(), gone
+			err = gone
 		}
 	}
 	return e, true, err

@@ -371,22 +371,23 @@ func (c *content) settle(now *stored, s *seal, clean bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// What was sealed since and waits for its turn refers to the same objects.
-	was := s.ext
+	was := s.lies()
 	// What was here when it was sealed may have been lost since, and is taken from
 	// an older object: the new one has it as well.
 	c.ext = c.ext.stored(was, now).taken(now, s.same)
-	c.twin = c.twin.shared(now, s.same, c.length)
+	c.twin = c.twin.shared(now, s.same, c.length).but(now)
 	later := false
 	for _, t := range c.seals {
 		if t == s {
 			later = true
 			continue
 		}
-		t.ext = t.ext.stored(was, now)
+		t.ext, t.twin = t.ext.stored(was, now), t.twin.stored(was, now)
 		if later {
 			t.ext = t.ext.taken(now, s.same)
 			t.twin = t.twin.shared(now, s.same, t.length)
 		}
+		t.twin = t.twin.but(now)
 	}
 	// Who has changed it since may not have said so yet (file.touched).
 	if clean && c.gen == s.gen {

@@ -152,12 +152,25 @@ func (x extents) sources() (all []*stored) {
 // x that are the same ones are taken from there.
 func (x extents) stored(was extents, now *stored) (out extents) {
 	for _, e := range x {
-		if e.src != nil {
-			if w, ok := was.at(e.off, e.end); ok && w.end == e.end && w.src == e.src && w.at == e.at {
-				e.src, e.at = now, e.off
+		for off := e.off; off < e.end; {
+			part := e.from(off)
+			w, ok := was.at(off, e.end)
+			part.end, off = w.end, w.end
+			if ok && part.remote() && w.src == part.src && w.at == part.at {
+				part.src, part.at = now, part.off
 			}
+			out = out.set(part)
 		}
-		out = out.set(e)
+	}
+	return out
+}
+
+// but returns x without what lies in older objects in the place of now.
+func (x extents) but(now *stored) (out extents) {
+	for _, e := range x {
+		if e.src == nil || e.src == now || e.src.key != now.key {
+			out = append(out, e)
+		}
 	}
 	return out
 }

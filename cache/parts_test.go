@@ -109,6 +109,69 @@ func (u metered) Copy(ctx context.Context, n int, from string, src backends.If, 
 	return u.Upload.Copy(ctx, n, from, src, r)
 }
 
+// What was closed while another close was being sent is sent after it, also
+// where a third change has taken away what told which bytes the store has.
+func TestClosedWhileSending(t *testing.T) {
+	m := newParts(t)
+	s := newMeter(m, m)
+	c := newCache(t, s, cache.Config{Durability: "writeback", Grace: time.Millisecond})
+	model := []byte(letters(2<<20, 1))
+	put(t, m, "f", string(model))
+	n, _ := lookup(t, c, "f")
+	h := openFile(t, c, n, os.O_RDWR)
+	read := func(off, n int) {
+		t.Helper()
+		p := make([]byte, n)
+		if k, err := h.ReadAt(t.Context(), p, int64(off)); err != nil || k != n {
+			t.Fatal(k, err)
+		}
+	}
+	write := func(off int, text string) {
+		t.Helper()
+		copy(model[off:], text)
+		writeAt(t, h, text, int64(off))
+		if err := h.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read(512<<10, 128<<10) // is here, and with the store
+	sending, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	wait := func() {
+		once.Do(func() { close(sending) })
+		<-goOn
+	}
+	s.beforeCopies.Store(&wait)
+	write(0, "first")
+	<-sending
+	write(1<<20, "second")
+	copy(model, "third")
+	writeAt(t, h, "third", 0)
+	if _, err := c.SetAttr(t.Context(), n, backends.AttrChange{Set: backends.SetSize, Size: 300 << 10}); err != nil {
+		t.Fatal(err)
+	}
+	model = model[:300<<10]
+	close(goOn)
+	for end := time.Now().Add(10 * time.Second); c.State().Stats.Uploads < 2 && len(c.State().Conflicts) == 0; {
+		if time.Now().After(end) {
+			t.Fatal("the second close is not sent")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if err := h.Sync(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if get(t, m, "f") != string(model) {
+		t.Error("the store has something else")
+	}
+	if err := h.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if x := c.State().Conflicts; len(x) > 0 {
+		t.Errorf("conflicts: %+v", x)
+	}
+}
+
 // begun returns the uploads that nobody has ended.
 func begun(t *testing.T, s backends.Store) (all []string) {
 	t.Helper()
