@@ -16,7 +16,8 @@ import (
 const (
 	// surveyWorkers is how many ranges of one survey are listed at once.
 	surveyWorkers = 8
-	// surveyWindow is how many pages a survey may be ahead at its beginning.
+	// surveyWindow is how many pages the first survey of a walk may be ahead at
+	// its beginning.
 	surveyWindow = 4
 	// surveyIdle is after how long without a reader a survey that is far enough
 	// ahead ends.
@@ -43,6 +44,8 @@ type survey struct {
 
 	names []string // children that are to be listed, in the order of keys
 	back  bool     // the reader goes through them backwards
+	// window is how many pages it may be ahead at its beginning.
+	window int
 
 	mu      sync.Mutex
 	moved   chan struct{} // closed at the next progress
@@ -78,10 +81,28 @@ func (c *FS) surveyed(ctx context.Context, fork *fork, p *tree.Node) bool {
 		return false
 	}
 	s := c.surveys.over(c.tree, p)
-	if s == nil && fork != nil {
-		s = c.survey(fork)
+	switch {
+	case s != nil && s.wait(ctx, p):
+		return true
+	case fork == nil || s != nil && !c.outdated(p):
+		return false
 	}
+	// The reader takes longer than the ttl for what was listed ahead of him. The
+	// next survey is not so far ahead.
+	window := surveyWindow
+	if s != nil {
+		window = s.retire()
+	}
+	s = c.survey(fork, window)
 	return s != nil && s.wait(ctx, p)
+}
+
+// outdated reports whether p was listed longer ago than is believed.
+func (c *FS) outdated(p *tree.Node) bool {
+	d := dirOf(p)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.local && !d.listed.IsZero() && !c.fresh(d.listed)
 }
 
 // over returns the survey that p lies in.
@@ -100,9 +121,28 @@ func (all *surveys) over(t *tree.Tree, p *tree.Node) *survey {
 	}
 }
 
-// survey begins one at f.
-func (c *FS) survey(f *fork) *survey {
-	s := &survey{c: c, top: f.dir, back: f.back, moved: make(chan struct{})}
+// remove ends that s is one of those under way.
+func (all *surveys) remove(s *survey) {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if all.by[s.top] == s {
+		delete(all.by, s.top)
+		all.n.Add(-1)
+	}
+}
+
+// retire ends s and returns how far ahead of the same reader the next one may be.
+func (s *survey) retire() (pages int) {
+	s.end()
+	s.c.surveys.remove(s)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return min(max(1, s.entries/pageEntries), surveyWindow)
+}
+
+// survey begins one at f that may be so many pages ahead.
+func (c *FS) survey(f *fork, window int) *survey {
+	s := &survey{c: c, top: f.dir, back: f.back, window: window, moved: make(chan struct{})}
 	s.look(f.name)
 	if len(s.names) < 2 {
 		return nil // one directory is listed as fast by its reader
@@ -163,7 +203,7 @@ func (s *survey) start(r *surveyRange) {
 
 // mayAsk reports whether a page of r may be asked for. s.mu is held.
 func (s *survey) mayAsk(r *surveyRange) bool {
-	return r.wanted || s.pages < surveyWindow+2*s.entries/pageEntries
+	return r.wanted || s.pages < s.window+2*s.entries/pageEntries
 }
 
 // step says that something has changed that others wait for. s.mu is held.
@@ -200,11 +240,7 @@ func (s *survey) leave() {
 	if !last {
 		return
 	}
-	all := &s.c.surveys
-	all.mu.Lock()
-	defer all.mu.Unlock()
-	delete(all.by, s.top)
-	all.n.Add(-1)
+	s.c.surveys.remove(s)
 }
 
 // next returns the index of the next name for a worker, -1 if none is left. s.mu

@@ -209,6 +209,30 @@ func TestSurveyIsBounded(t *testing.T) {
 	}
 }
 
+// Who takes longer than the ttl for what was listed ahead of him finds what
+// follows listed anew, not directory by directory.
+func TestSurveySlowerThanTheTTL(t *testing.T) {
+	const dirs, files = 400, 20
+	s := newPaged(t, 1000, dirs, files)
+	f := newCache(t, s, cache.Config{TTL: 300 * time.Millisecond})
+	ctx := caller(t.Context())
+	names(t, ctx, f, ".")
+	s.reset()
+	for i := range dirs {
+		n, err := backends.Node(nil), error(nil)
+		if n, _, err = f.Lookup(ctx, f.Root(), fmt.Sprintf("d%03d", i)); err != nil {
+			t.Fatal(err)
+		}
+		if all, err := f.ReadDir(ctx, n); err != nil || len(all) != files {
+			t.Fatalf("d%03d has %v, %v", i, all, err)
+		}
+		time.Sleep(3 * time.Millisecond)
+	}
+	if pages, lists := s.reset(); pages+lists > dirs/4 {
+		t.Errorf("%d directories took %d pages and %d listings", dirs, pages, lists)
+	}
+}
+
 // What a survey can't list its readers ask for themselves, and hear why.
 func TestSurveyFails(t *testing.T) {
 	s := newPaged(t, 10, 60, 4)
