@@ -26,7 +26,8 @@ type Walker interface {
 	// walks of disjoint ranges can run side by side. Directories that are
 	// there only because something lies below them may be left out, and so
 	// may one that is removed while the walk goes on; a walk that ends without
-	// an error has everything else.
+	// an error has everything else. After the error of a part of the subtree it
+	// may go on with the rest, for who wants that.
 	Walk(ctx context.Context, dir, after string) iter.Seq2[Entry, error]
 }
 
@@ -142,7 +143,7 @@ func LoadOf(s Store) Load {
 }
 
 // Walk walks the subtree below dir. See [Walker]; the fallback lists directory
-// after directory.
+// after directory, and goes on after one that can't be listed.
 func Walk(ctx context.Context, s Store, dir, after string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		if w, ok := s.(Walker); ok {
@@ -167,8 +168,7 @@ func walkByList(ctx context.Context, s Store, dir, after string, below bool, yie
 			return true // removed since it was listed
 		}
 		if err != nil {
-			yield(e, err)
-			return false
+			return yield(Entry{}, err) && ctx.Err() == nil
 		}
 		key := e.Name
 		if e.IsDir() {

@@ -127,7 +127,7 @@ func (r *route) walk(ctx context.Context, rest string, p *point, after string, y
 				if !yield(backends.Entry{}, r.err("walk", rest, err)) {
 					return false
 				}
-				break
+				continue
 			}
 			e = r.entry(e)
 			if p != nil {

@@ -162,7 +162,11 @@ func commands(t *testing.T, tree []string) wayIn {
 		noMatch := op == "grep" && status == exitFailed && errOut.Len() == 0
 		if status != 0 && op != "stat" && !noMatch {
 			_, message, _ := strings.Cut(errOut.String(), "agentfs: ") // the log may come before
-			return "", &callFailure{"", strings.TrimSpace(message), status}
+			found := ""
+			if op == "glob" || op == "grep" { // a part of the tree may have failed
+				found = fromLines(t, op, out.String())
+			}
+			return found, &callFailure{"", strings.TrimSpace(message), status}
 		}
 		return fromLines(t, op, out.String()), nil
 	}

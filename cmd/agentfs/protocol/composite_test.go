@@ -175,3 +175,52 @@ func TestMove(t *testing.T) {
 		t.Errorf("the contents are %q", got)
 	}
 }
+
+// shut is a store with a directory that can't be listed, and no walk of its own.
+type shut struct {
+	backends.Store
+	dir string
+}
+
+func (s shut) List(ctx context.Context, dir, after string) iter.Seq2[backends.Entry, error] {
+	if dir != s.dir {
+		return s.Store.List(ctx, dir, after)
+	}
+	return func(yield func(backends.Entry, error) bool) {
+		yield(backends.Entry{}, &fs.PathError{Op: "list", Path: dir, Err: fs.ErrPermission})
+	}
+}
+
+// A directory that can't be listed, as a route on a mount whose store is down, is
+// reported beside what lies before and behind it.
+func TestSearchPastClosedDirectory(t *testing.T) {
+	s := shut{newStore(t, map[string]string{"a/1.md": "needle\n", "a/shut/x.md": "needle\n", "a/z.md": "needle\n", "b.md": "needle\n"}), "a/shut"}
+	rt, err := router.New([]router.Route{{Path: "/", Store: s}, {Path: "/c", Store: newStore(t, map[string]string{"d.md": "needle\n"})}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		s    backends.Store
+		want []string
+	}{
+		{s, []string{"/a/1.md", "/a/z.md", "/b.md"}},
+		{rt, []string{"/a/1.md", "/a/z.md", "/b.md", "/c/d.md"}},
+	} {
+		var got []string
+		res, err := tree(c.s).Glob(t.Context(), "*.md", "/", protocol.GlobOptions{}, func(it protocol.Item) error {
+			got = append(got, it.Path)
+			return nil
+		})
+		if err != nil || !slices.Equal(got, c.want) || res.FailedCount != 1 || res.Failed[0].Path != "/a/shut" {
+			t.Errorf("glob: %q, %+v, %v; want %q", got, res.Failures, err, c.want)
+		}
+		got = nil
+		found, err := tree(c.s).Grep(t.Context(), "needle", "/", protocol.GrepOptions{}, func(m protocol.Match) error {
+			got = append(got, m.Path)
+			return nil
+		})
+		if err != nil || !slices.Equal(got, c.want) || found.FailedCount != 1 || found.Failed[0].Path != "/a/shut" {
+			t.Errorf("grep: %q, %+v, %v; want %q", got, found.Failures, err, c.want)
+		}
+	}
+}
