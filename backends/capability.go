@@ -47,6 +47,15 @@ type PageWalker interface {
 	WalkPage(ctx context.Context, dir, after string) (Page, error)
 }
 
+// FileStatter is implemented by stores that ask more for a name that may be a
+// directory than for one that is a file.
+type FileStatter interface {
+	// StatFile is Stat for a caller who knew name as a file when he last asked. A
+	// directory of that name that has come beside the file since need not hide
+	// it; one that has taken its place is found.
+	StatFile(ctx context.Context, name string) (Entry, error)
+}
+
 // Copier is implemented by stores that copy without moving bytes through this
 // machine.
 type Copier interface {
@@ -200,6 +209,18 @@ func WalkPage(ctx context.Context, s Store, dir, after string) (Page, error) {
 		err = &fs.PathError{Op: "walk", Path: dir, Err: fmt.Errorf("the store's page after %q says that there is more, and does not go on", after)}
 	}
 	return p, err
+}
+
+// StatFile returns the entry of a name that was a file. See [FileStatter]; the
+// fallback is Stat.
+func StatFile(ctx context.Context, s Store, name string) (Entry, error) {
+	if f, ok := s.(FileStatter); ok {
+		e, err := f.StatFile(ctx, name)
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return e, err
+		}
+	}
+	return s.Stat(ctx, name)
 }
 
 // WalkKey returns the key by which a walk is ordered and after which it can go

@@ -20,7 +20,8 @@ import (
 // about a directory is for a page of what is in it and below. A directory on
 // the way to a name is believed longer (dirTrust ttls): if a file below it is
 // there, so is the directory, and if not, asking for the file says so as
-// well.
+// well. So are the records of a directory for a file whose version is still the
+// one that they were read for: a lone question is then one request.
 const dirTrust = 12
 
 // smallDir is the number of entries from which on a lookup does not list the
@@ -190,7 +191,7 @@ func (c *FS) ask(ctx context.Context, p *tree.Node, name string) (asked time.Tim
 		return time.Time{}, fs.ErrNotExist
 	}
 	return c.share(ctx, m.asked, fmt.Sprint("stat ", p.ID(), " ", name), func(ctx context.Context) error {
-		e, err := c.store.Stat(ctx, path)
+		e, err := c.statOf(ctx, p, name, path)
 		// Where this machine has a directory, the store may still have a file.
 		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, backends.ErrNotDir) {
 			return err
@@ -201,6 +202,30 @@ func (c *FS) ask(ctx context.Context, p *tree.Node, name string) (asked time.Tim
 		}
 		return m.one(ctx, name, found)
 	})
+}
+
+// statOf asks the store about name in p, which it has under key. What was a file
+// when it was last asked about is asked for as one.
+func (c *FS) statOf(ctx context.Context, p *tree.Node, name, key string) (backends.Entry, error) {
+	if old, err := c.tree.Lookup(p, name); err == nil && storedAt(old, key) != nil {
+		return backends.StatFile(ctx, c.store, key)
+	}
+	return c.store.Stat(ctx, key)
+}
+
+// storedAt returns what the store had under key when it was last asked about the
+// file n; nil for anything else than a file, or if that is elsewhere, or not all.
+func storedAt(n *tree.Node, key string) *stored {
+	f, ok := n.Data.(*file)
+	if !ok {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.localLocked() || f.base.key != key {
+		return nil
+	}
+	return f.base
 }
 
 // share runs f once for all that ask under the same key at the same time, and

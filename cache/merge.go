@@ -59,7 +59,13 @@ func (m merging) one(ctx context.Context, name string, e *backends.Entry) error 
 		return nil
 	}
 	if e != nil && !m.c.cfg.NoAttributes {
-		if err := m.c.loadRecords(ctx, m.dir, m.c.cfg.TTL); err != nil {
+		trust := m.c.cfg.TTL
+		if old, err := m.c.tree.Lookup(m.dir, name); err == nil {
+			if base := storedAt(old, e.Name); base != nil && base.version == e.Version {
+				trust *= dirTrust
+			}
+		}
+		if err := m.c.loadRecords(ctx, m.dir, trust); err != nil {
 			return err
 		}
 	}

@@ -83,6 +83,20 @@ var storeCapabilityUnits = []unit[*storeEnv]{
 			e.Errorf("WalkPage of a directory that is not there: %v, want ErrNotExist", err)
 		}
 	}},
+	{"StatFile", func(e *storeEnv) {
+		e.put("d/f", "content")
+		e.mkdir("e")
+		for _, name := range []string{".", "d", "d/f", "e"} {
+			if got, err := backends.StatFile(e.ctx, e.s, name); err != nil || got != e.stat(name) {
+				e.Errorf("StatFile(%q): %+v, %v; Stat has %+v", name, got, err, e.stat(name))
+			}
+		}
+		for _, name := range []string{"none", "d/none", "none/f"} {
+			if _, err := backends.StatFile(e.ctx, e.s, name); !errors.Is(err, fs.ErrNotExist) {
+				e.Errorf("StatFile(%q): %v, want ErrNotExist", name, err)
+			}
+		}
+	}},
 	{"Walk/Complete", func(e *storeEnv) {
 		e.growTree()
 		for got, err := range backends.Walk(e.ctx, e.s, ".", "") {

@@ -25,6 +25,20 @@ func (w *Faulty) Walk(ctx context.Context, dir, after string) iter.Seq2[backends
 	}
 }
 
+// StatFile counts as a Stat.
+func (w *Faulty) StatFile(ctx context.Context, name string) (backends.Entry, error) {
+	s, ok := w.s.(backends.FileStatter)
+	if !ok {
+		return backends.Entry{}, errors.ErrUnsupported
+	}
+	f, err := w.begin(ctx, "Stat", name)
+	if err != nil {
+		return backends.Entry{}, err
+	}
+	e, err := s.StatFile(ctx, name)
+	return e, f.end(err)
+}
+
 // WalkPage counts as a Walk.
 func (w *Faulty) WalkPage(ctx context.Context, dir, after string) (backends.Page, error) {
 	walker, ok := w.s.(backends.PageWalker)

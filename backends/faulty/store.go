@@ -34,6 +34,7 @@ var (
 	_ backends.Closer          = (*Faulty)(nil)
 	_ backends.Filer           = (*Faulty)(nil)
 	_ backends.NameChecker     = (*Faulty)(nil)
+	_ backends.FileStatter     = (*Faulty)(nil)
 	_ backends.LoadReporter    = (*Faulty)(nil)
 )
 

@@ -8,6 +8,18 @@ import (
 	"github.com/agentfs/agentfs/backends"
 )
 
+func (p *store) StatFile(ctx context.Context, name string) (backends.Entry, error) {
+	if name == "." {
+		return p.Stat(ctx, name)
+	}
+	outer, err := p.outer("stat", name)
+	if err != nil {
+		return backends.Entry{}, err
+	}
+	e, err := backends.StatFile(ctx, p.s, outer)
+	return p.entry(e), p.fail(err)
+}
+
 func (p *store) Copy(ctx context.Context, from string, src backends.If, to string, opts backends.PutOptions) (backends.Entry, error) {
 	outerFrom, outerTo, err := p.two("copy", from, to)
 	if err == nil {

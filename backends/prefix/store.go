@@ -53,6 +53,7 @@ var (
 	_ backends.Closer          = (*store)(nil)
 	_ backends.Filer           = (*store)(nil)
 	_ backends.NameChecker     = (*store)(nil)
+	_ backends.FileStatter     = (*store)(nil)
 	_ backends.Leaner          = (*store)(nil)
 )
 

@@ -42,6 +42,7 @@ var (
 	_ backends.Closer          = (*store)(nil)
 	_ backends.Filer           = (*store)(nil)
 	_ backends.NameChecker     = (*store)(nil)
+	_ backends.FileStatter     = (*store)(nil)
 	_ backends.Leaner          = (*store)(nil)
 	_ backends.LoadReporter    = (*store)(nil)
 )
@@ -52,6 +53,10 @@ func refuse(op, name string) error {
 
 func (r *store) Stat(ctx context.Context, name string) (backends.Entry, error) {
 	return r.s.Stat(ctx, name)
+}
+
+func (r *store) StatFile(ctx context.Context, name string) (backends.Entry, error) {
+	return backends.StatFile(ctx, r.s, name)
 }
 
 func (r *store) List(ctx context.Context, dir, after string) iter.Seq2[backends.Entry, error] {

@@ -40,6 +40,13 @@ func (o object) entry(name string) backends.Entry {
 	return backends.Entry{Name: name, Size: o.size, ModTime: o.modTime, Version: o.version}
 }
 
+// named is entry with the operation that made the object.
+func (o object) named(name string) backends.Entry {
+	e := o.entry(name)
+	e.Operation = o.headers.meta[metaOperation]
+	return e
+}
+
 func objectOfHead(h *s3.HeadObjectOutput) object {
 	return object{
 		version: version(h.ETag), size: aws.ToInt64(h.ContentLength), modTime: modTime(h.LastModified), tags: aws.ToInt32(h.TagCount),

@@ -38,9 +38,23 @@ func (s *Store) Stat(ctx context.Context, name string) (backends.Entry, error) {
 	case err != nil:
 		return backends.Entry{}, s.fail(ctx, op, name, err)
 	}
-	e := obj.entry(name)
-	e.Operation = obj.headers.meta[metaOperation]
-	return e, nil
+	return obj.named(name), nil
+}
+
+// StatFile implements [backends.FileStatter]: a HEAD, and what Stat asks only if
+// that finds nothing.
+func (s *Store) StatFile(ctx context.Context, name string) (backends.Entry, error) {
+	if name == "." {
+		return dirEntry("."), nil
+	}
+	if err := s.keys.checkFile("stat", name); err != nil {
+		return backends.Entry{}, err
+	}
+	obj, err := s.head(ctx, s.keys.file(name), "")
+	if err != nil {
+		return s.Stat(ctx, name)
+	}
+	return obj.named(name), nil
 }
 
 // hides notes that a directory and a file share a name.

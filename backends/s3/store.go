@@ -47,6 +47,7 @@ var (
 	_ backends.Identifier      = (*Store)(nil)
 	_ backends.Closer          = (*Store)(nil)
 	_ backends.NameChecker     = (*Store)(nil)
+	_ backends.FileStatter     = (*Store)(nil)
 	_ backends.Leaner          = (*Store)(nil)
 	_ backends.LoadReporter    = (*Store)(nil)
 	_ backends.Opener          = Open

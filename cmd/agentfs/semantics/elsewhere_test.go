@@ -1,11 +1,13 @@
 package semantics
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -33,6 +35,49 @@ func TestObjectsAppearWithinTheTTL(t *testing.T) {
 	holds(t, p.path("dir/new"), "new below")
 	if got := strings.Join(names(t, p.dir), " "); got != "changed dir new" {
 		t.Errorf("listed: %s", got)
+	}
+}
+
+// After the ttl a lone open of a file that was seen before asks with one HEAD,
+// and a second open in its directory within a second with one LIST, which
+// answers for all names there; a ttl of 0 asks at every open. What another mount
+// makes of the mode, the owner or other attributes of a file whose content stays
+// may go unseen for up to 12 ttls where nobody lists the directory.
+func TestLoneOpenAsksOnce(t *testing.T) {
+	t.Parallel()
+	server := s3test.Versitygw(t)
+	proxy := s3test.NewProxy(t, server)
+	const files = 5
+	name := func(i int) string { return fmt.Sprintf("deep/er/f%d", i) }
+	for i := range files {
+		putObject(t, server, keyPrefix+name(i), "content")
+	}
+	for _, c := range []struct {
+		ttl                   string
+		lone, second, further map[string]int
+	}{
+		{"1s", map[string]int{"HeadObject": 1}, map[string]int{"ListObjectsV2": 1}, map[string]int{}},
+		// Each name of the path is asked for, with the records of attributes of the
+		// directory that it is in.
+		{"0s", map[string]int{"HeadObject": 3, "ListObjectsV2": 5}, map[string]int{"HeadObject": 3, "ListObjectsV2": 5}, map[string]int{"HeadObject": 3, "ListObjectsV2": 5}},
+	} {
+		m := startS3(t, server.Through(proxy), t.TempDir(), nil, "ttl", c.ttl)
+		asks := func(what string, want map[string]int, i int) {
+			t.Helper()
+			proxy.Reset()
+			holds(t, m.path(name(i)), "content")
+			if got := proxy.Counts(); fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("ttl %s, %s asks %v, want %v", c.ttl, what, got, want)
+			}
+		}
+		for i := range files {
+			holds(t, m.path(name(i)), "content")
+		}
+		time.Sleep(3 * time.Second) // also what was opened before is not "within a second"
+		asks("a lone open", c.lone, 0)
+		asks("a second one", c.second, 1)
+		asks("a further one", c.further, 2)
+		m.unmount(t)
 	}
 }
 
