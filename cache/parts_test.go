@@ -350,15 +350,20 @@ func TestPartsSourceChanged(t *testing.T) {
 			s := newMeter(m, m)
 			c := newCache(t, s, cache.Config{TTL: 0})
 			model := letters(1<<20, 1)
-			put(t, m, "f", model)
-			n, _ := lookup(t, c, "f")
-			h := openFile(t, c, n, os.O_RDWR)
+			var h backends.File
 			if here {
-				readAll(t, h, len(model))
-				// Who reads has the bytes a moment before the disk has.
-				for end := time.Now().Add(10 * time.Second); c.State().CacheBytes < int64(len(model)) && time.Now().Before(end); {
-					time.Sleep(time.Millisecond)
+				var err error
+				if _, _, h, err = c.Create(t.Context(), c.Root(), "f", os.O_RDWR, backends.CreateAttr{Mode: 0o644}); err != nil {
+					t.Fatal(err)
 				}
+				writeAt(t, h, model, 0)
+				if err := h.Sync(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				put(t, m, "f", model)
+				n, _ := lookup(t, c, "f")
+				h = openFile(t, c, n, os.O_RDWR)
 			}
 			var once sync.Once
 			theirs := func() { once.Do(func() { put(t, m, "f", "theirs") }) }

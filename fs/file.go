@@ -64,7 +64,9 @@ func (n *inode) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32
 // opened returns the handle of f and the flags of the reply to the kernel.
 func (n *inode) opened(f backends.File, flags uint32) (*fileHandle, uint32) {
 	fuseFlags := n.openIO(f, writes(flags))
-	return &fileHandle{n: n, f: f}, fuseFlags
+	h := &fileHandle{n: n, f: f}
+	n.m.files.add(h)
+	return h, fuseFlags
 }
 
 // Read implements [gofs.FileReader].
@@ -105,6 +107,13 @@ func (h *fileHandle) Flush(ctx context.Context) syscall.Errno {
 // Release implements [gofs.FileReleaser]. It comes after the last close(2) and
 // munmap(2) have returned, so nobody hears of an error.
 func (h *fileHandle) Release(ctx context.Context) syscall.Errno {
+	if h.n.m.files.remove(h) {
+		h.close(ctx)
+	}
+	return 0
+}
+
+func (h *fileHandle) close(ctx context.Context) {
 	c := h.n.m.op(ctx, opSync)
 	defer c.end()
 	// Before Close: what openIO decided on the file's word must not outlast
@@ -113,7 +122,6 @@ func (h *fileHandle) Release(ctx context.Context) syscall.Errno {
 	if err := h.f.Close(c); err != nil {
 		h.n.m.problems.report("release", h.n.node.ID(), err)
 	}
-	return 0
 }
 
 // Allocate implements [gofs.FileAllocater].

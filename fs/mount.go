@@ -79,6 +79,7 @@ type mount struct {
 	srv         *fuse.Server
 	passthrough bool
 	problems    problemLog
+	files       openFiles
 	nameSeed    maphash.Seed // of the offsets in hashed listings
 	// dirs maps the ids of directories that the kernel has looked into to
 	// their *inode, for notifications.
@@ -135,6 +136,7 @@ func Mount(mountPoint string, fsys backends.FileSystem, o Options) (*Server, err
 
 	go func() {
 		m.srv.Serve()
+		m.files.closeAll()
 		if changes != nil {
 			changes.stop()
 		}
@@ -225,5 +227,5 @@ func (s *Server) MountPoint() string { return s.mountPoint }
 func (s *Server) Passthrough() bool { return s.m.passthrough }
 
 // Wait returns when the file system has been unmounted, by [Server.Unmount] or
-// by anybody else, and the last operation has ended.
+// by anybody else, the last operation has ended, and every file is closed.
 func (s *Server) Wait() { <-s.done }
