@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -123,6 +124,9 @@ func (s *mountStore) Walk(ctx context.Context, dir, after string) iter.Seq2[back
 
 // Open implements [backends.Store].
 func (s *mountStore) Open(ctx context.Context, name string, r backends.Range, cond backends.If) (io.ReadCloser, backends.Entry, error) {
+	if isControl(name) {
+		return s.openControl(ctx, name, r)
+	}
 	cond, err := s.translate(ctx, name, cond)
 	if err != nil {
 		return nil, backends.Entry{}, err
@@ -132,6 +136,31 @@ func (s *mountStore) Open(ctx context.Context, name string, r backends.Range, co
 		return nil, e, err
 	}
 	return f, s.dress(e), nil
+}
+
+// openControl opens a file of the control directory. Each open has one of its
+// own, made in that moment, so there is no version to hold on to: its attributes
+// are others whenever somebody asks.
+func (s *mountStore) openControl(ctx context.Context, name string, r backends.Range) (io.ReadCloser, backends.Entry, error) {
+	f, err := s.root.Open(name)
+	if err != nil {
+		return nil, backends.Entry{}, local.Wrap("open", name, err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(f)
+	if err != nil {
+		return nil, backends.Entry{}, local.Wrap("read", name, err)
+	}
+	e, err := s.store.Stat(ctx, name)
+	if err != nil {
+		return nil, e, err
+	}
+	e.Size = int64(len(b))
+	b = b[min(r.Off, e.Size):]
+	if r.Len > 0 {
+		b = b[:min(r.Len, int64(len(b)))]
+	}
+	return io.NopCloser(bytes.NewReader(b)), e, nil
 }
 
 // Mkdir implements [backends.Store].

@@ -48,6 +48,32 @@ func everyWay(t *testing.T, tree func(*testing.T) []string, test func(*testing.T
 	}
 }
 
+// What a mount says of itself can be read by every way in, like any file: an
+// agent may have nothing but tools.
+func TestProtocolControlFiles(t *testing.T) {
+	m := startMount(t, "--route", "/=local:"+t.TempDir())
+	tree := []string{"--mount", m.point}
+	for name, do := range map[string]wayIn{"go": goCalls(t, tree), "commands": commands(t, tree), "mcp": mcpStdio(t, tree)} {
+		for path, want := range map[string]string{
+			"/.agentfs/AGENTS.md": "# What this directory is", "/.agentfs/last-error": "failed", "/.agentfs/status": m.point, "/.agentfs/pending": "",
+		} {
+			if got, fail := do(t, "read", toolArgs{"path": path}); fail != nil || !strings.Contains(got, want) {
+				t.Errorf("%s: read %s: %s %+v", name, path, got, fail)
+			}
+		}
+		if got, fail := do(t, "grep", toolArgs{"pattern": "What this directory is", "path": "/.agentfs", "output": "files"}); fail != nil || !strings.Contains(got, "/.agentfs/AGENTS.md") {
+			t.Errorf("%s: grep: %s %+v", name, got, fail)
+		}
+		if got, fail := do(t, "read", toolArgs{"path": "/.agentfs"}); fail == nil || fail.message != "/.agentfs: is a directory" {
+			t.Errorf("%s: read /.agentfs: %s %+v", name, got, fail)
+		}
+		if got, fail := do(t, "edit", toolArgs{"path": "/.agentfs/AGENTS.md", "old": "# What this directory is", "new": "x"}); fail == nil {
+			t.Errorf("%s: edit: %s", name, got)
+		}
+	}
+	m.stop(t)
+}
+
 // newTree returns the flags for a tree as the cases want it.
 func newTree(t *testing.T) []string {
 	host := t.TempDir()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"unicode/utf8"
 )
 
 // lineReader is a Read under way.
@@ -105,7 +106,7 @@ func (r *lineReader) holdLine(room int64) func() error {
 				if r.res.Count > 0 {
 					return errLeftOut
 				}
-				line, room, r.res.Cut = line[:room], 0, true
+				line, room, r.res.Cut = wholeRunes(line[:room]), 0, true
 				return r.write(line, true)
 			}
 			if err == nil {
@@ -114,6 +115,20 @@ func (r *lineReader) holdLine(room int64) func() error {
 			}
 		}
 	}
+}
+
+// wholeRunes returns b without the beginning of a character at its end: a text
+// that is cut stays one.
+func wholeRunes(b []byte) []byte {
+	for i := len(b) - 1; i >= 0 && i >= len(b)-utf8.UTFMax; i-- {
+		if utf8.RuneStart(b[i]) {
+			if i > 0 && !utf8.FullRune(b[i:]) {
+				return b[:i]
+			}
+			break
+		}
+	}
+	return b
 }
 
 // rest finds out what comes after what was written; leftOut are lines that were

@@ -21,6 +21,7 @@ func TestReadText(t *testing.T) {
 	s := newStore(t, map[string]string{
 		"f": "one\ntwo\nthree\nfour", "crlf": "a\r\nb\r\n", "nul": "a\x00b", "latin": "caf\xe9\n", "late": late,
 		"long": strings.Repeat("x", 100) + "\nshort\n",
+		"wide": "a" + strings.Repeat("é", 50) + "\n",
 		"cut":  strings.Repeat("a", 7999) + "é\n", // the text that is looked at ends within a character
 	})
 	none := int64(-1)
@@ -48,6 +49,7 @@ func TestReadText(t *testing.T) {
 		{"the last has no room", "f", protocol.ReadOptions{Offset: 2, MaxBytes: 7, CountBytes: -1}, "three\n", "lines", 1, 3, 4},
 		{"too long a line", "long", protocol.ReadOptions{MaxBytes: 10, CountBytes: -1}, "xxxxxxxxxx", "lines", 1, 1, 2},
 		{"too long a last line", "f", protocol.ReadOptions{Offset: 3, MaxBytes: 2}, "fo", "lines", 1, 0, 4},
+		{"too long a line, cut within a character", "wide", protocol.ReadOptions{MaxBytes: 10}, "aéééé", "lines", 1, 0, 1},
 		{"NUL", "nul", protocol.ReadOptions{}, "base64:a\x00b", "bytes", 3, 0, 3},
 		{"some of it", "nul", protocol.ReadOptions{Offset: 1, Limit: 1}, "base64:\x00", "bytes", 1, 2, 3},
 		{"bound of it", "nul", protocol.ReadOptions{MaxBytes: 2, DefaultLines: 1}, "base64:a\x00", "bytes", 2, 2, 3},
