@@ -371,20 +371,24 @@ func (k Kept) where() string {
 	return "its bytes are in " + k.File
 }
 
-// conflictName returns NAME.conflict-HOST-TIME, cut to what a name may have.
+// conflictName returns NAME.conflict-HOST-TIME, cut to what a name may have: the
+// host first, because the rules of a policy are about NAME.
 func conflictName(name string, t time.Time, attempt int) string {
 	host, err := os.Hostname()
 	if err != nil || host == "" {
 		host = "unknown"
 	}
 	host, _, _ = strings.Cut(host, ".")
-	suffix := fmt.Sprintf(".conflict-%.32s-%s", strings.ReplaceAll(host, "/", "_"), t.UTC().Format("20060102T150405.000"))
+	host = strings.ToValidUTF8(strings.ReplaceAll(host[:min(len(host), 32)], "/", "_"), "")
+	when := t.UTC().Format("20060102T150405.000")
 	if attempt > 0 {
-		suffix += fmt.Sprintf("-%d", attempt)
+		when += fmt.Sprintf("-%d", attempt)
 	}
 	name = path.Base(name)
-	if over := len(name) + len(suffix) - backends.MaxNameLen; over > 0 {
-		name = strings.ToValidUTF8(name[:len(name)-over], "")
+	for _, cut := range []*string{&host, &name} {
+		if over := len(name) + len(".conflict-"+host+"-"+when) - backends.MaxNameLen; over > 0 {
+			*cut = strings.ToValidUTF8((*cut)[:max(0, len(*cut)-over)], "")
+		}
 	}
-	return name + suffix
+	return name + ".conflict-" + host + "-" + when
 }

@@ -23,6 +23,11 @@ type Decision struct {
 	Directory string
 	// Original is the name of whose conflict this is the name, if that is why.
 	Original string
+	// Cut says that the end of Original may be missing, and that this is why.
+	Cut bool
+	// Temporary is the name that this one stands for, to be renamed to it. With
+	// Append there it has Write.
+	Temporary string
 	// Folded says that the rule matches with case and Unicode form folded only.
 	Folded bool
 	Exempt bool
@@ -36,6 +41,15 @@ func (p *Policy) Decide(name string, uid uint32) Decision {
 func (p *Policy) decision(v *verdict, class int) Decision {
 	d := Decision{Access: v.access(class), Route: *p.routes[v.route].Route, Exempt: v.exempt}
 	if v.exempt {
+		return d
+	}
+	if v.instead != nil {
+		d = p.decision(v.instead, class)
+		d.Access, d.Temporary = v.access(class), nameOf(v.instead.path)
+		return d
+	}
+	if v.cut && v.access(class) == v.most {
+		d.Original, d.Cut = nameOf(v.original.path), true
 		return d
 	}
 	if v.original != nil && v.original.access(class) < min(v.by[exact][class].access, v.by[folded][class].access) {
@@ -117,6 +131,9 @@ func (d *Denied) Error() string {
 	}
 	if source != "" {
 		by += " (" + source + ")"
+	}
+	if d.Cut {
+		return "permission denied: this is a name for a content of a file whose own name is too long to tell by which rules here it has"
 	}
 	if d.Moves {
 		return fmt.Sprintf("permission denied: names with other rights are concerned, here by %s, which gives %s", by, d.Access)

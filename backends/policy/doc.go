@@ -3,7 +3,7 @@
 //
 // A [Policy] is a list of rules, each a pattern of paths and an [Access]. The
 // first rule that matches a path and a user decides; if there is none, the
-// default of the path's route does. Two things are added, and both can only
+// default of the path's route does. Three things are added, and all can only
 // take rights away:
 //
 //   - A rule holds for everything below the directories that it names, too,
@@ -14,6 +14,9 @@
 //     Some host directories take "Secret" for "secret".
 //   - NAME.conflict-HOST-TIME, which is where the cache puts one of two contents
 //     that both claim NAME, has at most the rights of NAME.
+//
+// A [Temporary] name of NAME has the rights of NAME instead of its own, and Write
+// where that has Append.
 //
 // So a decision depends on nothing but path and user, and no file has to be
 // looked at.

@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -116,9 +117,20 @@ func (m naive) in(path string, uid uint32, fold bool) policy.Access {
 	return strict
 }
 
+var tempName = regexp.MustCompile(`(?s)^\.(.+)\.[A-Z2-7]{26}\.tmp$`)
+
 func (m naive) access(path string, uid uint32) policy.Access {
-	a := min(m.in(path, uid, false), m.in(path, uid, true))
 	dir, name := path[:strings.LastIndexByte("/"+path, '/')], path[strings.LastIndexByte(path, '/')+1:]
+	if t := tempName.FindStringSubmatch(name); t != nil {
+		here, _ := m.route(path)
+		if there, _ := m.route(dir + t[1]); there == here {
+			if a := m.access(dir+t[1], uid); a != policy.Append {
+				return a
+			}
+			return policy.Write
+		}
+	}
+	a := min(m.in(path, uid, false), m.in(path, uid, true))
 	if i := strings.LastIndex(name, ".conflict-"); i > 0 {
 		a = min(a, m.access(dir+name[:i], uid))
 	}
@@ -179,6 +191,7 @@ var seeds = [][3]string{
 	{"none /{a,b/c}/**\nwrite /a/[a-z]?\nread /\\*", "/b/c", "/d"},
 	{"none /a**/b\nread /**/x/**", "/aa/b", "/x"},
 	{"none /a/key\nread *.log", "/a/key.conflict-host-1", "/b.log.conflict-h-1"},
+	{"none /a/key\nappend *.log\nnone .*", "/a/.key.ABCDEFGHIJKLMNOPQRSTUVWXYZ.tmp", "/.b.log.22222222222222222222222222.tmp"},
 	{"none ../x\nnone a/b\nnone [", "/x", "/y"},
 	{"none /\xff", "/\xff", "/\xff"},
 }
@@ -235,6 +248,9 @@ func explains(t *testing.T, p *policy.Policy, m naive, name string, d policy.Dec
 	if d.Rule != nil {
 		access = d.Rule.Access
 	}
+	if d.Temporary != "" && access == policy.Append {
+		access = policy.Write
+	}
 	if access != d.Access && !(name == "." && access == policy.Hide) {
 		t.Fatalf("%q has %v, and the reason %+v gives %v", name, d.Access, d, access)
 	}
@@ -246,7 +262,7 @@ func explains(t *testing.T, p *policy.Policy, m naive, name string, d policy.Dec
 // Random rules and paths of few segments, so that most have to do with each
 // other.
 func TestDecideRandom(t *testing.T) {
-	segs := []string{"a", "b", "A", "x.log", ".env", "aa", "\u00e9", "E\u0301", "b.conflict-h-1"}
+	segs := []string{"a", "b", "A", "x.log", ".env", "aa", "\u00e9", "E\u0301", "b.conflict-h-1", ".b.ABCDEFGHIJKLMNOPQRSTUVWXYZ.tmp"}
 	parts := append([]string{"*", "**", "?", "*.log", "{a,b}", "[a-b]", "a*", "{a/b,**/b}", "[^a]"}, segs...)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

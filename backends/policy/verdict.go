@@ -1,9 +1,6 @@
 package policy
 
-import (
-	"math"
-	"strings"
-)
+import "math"
 
 // verdict says what the rules make of one path, for every class of users and
 // in every space. It is computed from that of the directory above and what
@@ -16,6 +13,13 @@ type verdict struct {
 	// original is the verdict on the name whose content this is, if the name
 	// is that of a conflict; else nil.
 	original *verdict
+	// most is the most that the path can have; cut says that this is less than
+	// everything because original has a name that was cut.
+	most Access
+	cut  bool
+	// instead is the verdict on the name that a temporary one stands for; it
+	// counts in place of this one.
+	instead *verdict
 }
 
 // judgement is a verdict for one class of users in one space. Rules go by
@@ -49,7 +53,7 @@ func (p *Policy) accessOf(i int, v *verdict) Access {
 // judge computes the verdict on path, which lies in the directory that up is
 // the verdict on; up is nil for the root.
 func (p *Policy) judge(up *verdict, path string) *verdict {
-	v := &verdict{path: path, route: p.routeOf(path), exempt: p.isExempt(path)}
+	v := &verdict{path: path, route: p.routeOf(path), exempt: p.isExempt(path), most: Write}
 	if v.exempt {
 		return v
 	}
@@ -74,18 +78,10 @@ func (p *Policy) judge(up *verdict, path string) *verdict {
 		v.by[folded] = v.by[exact]
 	}
 	if up != nil {
-		dir, name := path[:len(up.path)+1], path[len(up.path)+1:]
-		if i := strings.LastIndex(name, conflictMark); i > 0 {
-			v.original = p.judge(up, dir+name[:i])
-		}
+		p.stand(v, up)
 	}
 	return v
 }
-
-// conflictMark begins what a name gets behind it under which one of two
-// contents is kept that both claim the name. It is the mount that makes such
-// names, so they have at most the rights of the original.
-const conflictMark = ".conflict-"
 
 // firsts returns, for each space and class, the first rule that matches the
 // path itself.
@@ -171,7 +167,14 @@ func (v *verdict) access(class int) Access {
 	if v.exempt {
 		return Write
 	}
-	a := min(v.by[exact][class].access, v.by[folded][class].access)
+	if v.instead != nil {
+		// Whoever may make a file there may take its temporary name away.
+		if a := v.instead.access(class); a != Append {
+			return a
+		}
+		return Write
+	}
+	a := min(v.by[exact][class].access, v.by[folded][class].access, v.most)
 	if v.original != nil {
 		a = min(a, v.original.access(class))
 	}

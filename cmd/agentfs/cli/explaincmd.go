@@ -72,6 +72,10 @@ type explanation struct {
 	Directory string `json:"directory,omitempty"`
 	// Original is the name that the path is a conflict's name of.
 	Original string `json:"original,omitempty"`
+	// Cut says that the end of Original may be missing: nobody has more.
+	Cut bool `json:"cut,omitempty"`
+	// Temporary is the name that the path is a temporary one for.
+	Temporary string `json:"temporary,omitempty"`
 	// IgnoringCase says that the rule matches if case is ignored.
 	IgnoringCase bool `json:"ignoring_case,omitempty"`
 	// Control says that the path is in the control directory.
@@ -164,13 +168,16 @@ func explainWith(rules *policy.Policy, view policyView, name string, uid uint32,
 	x := explanation{
 		Path: protocol.Path(name, false), User: uid, Access: d.Access, Need: need, Enough: d.Access >= need && d.Access > policy.Hide,
 		Rules: len(view.Rules), Route: policyRoute{d.Route.Path, d.Route.Default, d.Route.Source},
-		IgnoringCase: d.Folded, Control: d.Exempt, Complete: view.Complete,
+		Cut: d.Cut, IgnoringCase: d.Folded, Control: d.Exempt, Complete: view.Complete,
 	}
 	if d.Directory != "" {
 		x.Directory = protocol.Path(d.Directory, true)
 	}
 	if d.Original != "" {
 		x.Original = protocol.Path(d.Original, false)
+	}
+	if d.Temporary != "" {
+		x.Temporary = protocol.Path(d.Temporary, false)
 	}
 	if d.Rule != nil {
 		x.Number = d.Number
@@ -196,6 +203,9 @@ func (x explanation) String() string {
 	}
 	fmt.Fprintf(&b, "%s: %s for user %d: %s\n", printable(x.Path), x.Access, x.User, allows[x.Access])
 	switch {
+	case x.Cut:
+		fmt.Fprintf(&b, "  because it is a name for one of two contents of a file whose own name, which begins with %s,\n"+
+			"  is too long to tell which of the rules in this directory it has\n", printable(x.Original))
 	case x.Rule == nil:
 		fmt.Fprintf(&b, "  decided by the default of the route %s%s\n", x.Route.Path, written(x.Route.Source))
 		fmt.Fprintf(&b, "  because %s\n", x.because("no rule matches", "no rule matches"))
@@ -231,6 +241,9 @@ func (x explanation) because(own, above string) string {
 	}
 	if x.Original != "" {
 		s += fmt.Sprintf("; it is asked about %s, because this is a name for one of two contents of that", printable(x.Original))
+	}
+	if x.Temporary != "" {
+		s += fmt.Sprintf("; it is asked about %s, because this is a name for a new content of that before it is renamed to it", printable(x.Temporary))
 	}
 	return s
 }

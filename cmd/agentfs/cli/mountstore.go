@@ -3,9 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"iter"
@@ -17,6 +15,7 @@ import (
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/local"
+	"github.com/agentfs/agentfs/backends/policy"
 	"github.com/agentfs/agentfs/cmd/agentfs/protocol"
 )
 
@@ -252,7 +251,7 @@ func (s *mountStore) put(ctx context.Context, name string, opts backends.PutOpti
 	if opts.If.Absent {
 		return s.create(ctx, name, mode, fill)
 	}
-	temp := path.Join(dir, fmt.Sprintf(".%.20s.%s.tmp", path.Base(name), rand.Text()))
+	temp := path.Join(dir, policy.Temporary(path.Base(name)))
 	f, err := s.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err

@@ -13,10 +13,12 @@ import (
 func TestRulesByEveryWay(t *testing.T) {
 	tree := func(t *testing.T) []string {
 		dir := t.TempDir()
-		if err := os.Mkdir(dir+"/secret", 0o755); err != nil {
-			t.Fatal(err)
+		for _, sub := range []string{"/secret", "/logs", "/ref"} {
+			if err := os.Mkdir(dir+sub, 0o755); err != nil {
+				t.Fatal(err)
+			}
 		}
-		for name, text := range map[string]string{"open": "text\n", "read": "text\n", "log": "text\n", "secret/key": "text\n", "hidden": "text\n", ".dot": "text\n", "z": "text\n"} {
+		for name, text := range map[string]string{"open": "text\n", "read": "text\n", "log": "text\n", "secret/key": "text\n", "hidden": "text\n", ".dot": "text\n", "z": "text\n", "ref/plan": "text\n"} {
 			writeFile(t, dir+"/"+name, text)
 		}
 		return []string{"--config", writeConfig(t, `routes:
@@ -26,6 +28,9 @@ policy:
   - {path: /log, access: append}
   - {path: "/secret/**", access: none}
   - {path: /hidden, access: hide}
+  - {path: "/logs/**", access: append}
+  - {path: /ref/plan, access: write}
+  - {path: "/ref/**", access: read}
   - {path: "/**/.*", access: read}
 `)}
 	}
@@ -42,11 +47,26 @@ policy:
 				t.Errorf("%s: %s %v", op, got, fail)
 			}
 		}
+		// What may be made is made, and what one file may is not hindered by the directory.
+		for _, c := range []struct {
+			op string
+			in toolArgs
+		}{
+			{"write", toolArgs{"path": "/logs/new", "content": "text"}}, {"write", toolArgs{"path": "/ref/plan", "content": "text 2"}},
+			{"edit", toolArgs{"path": "/ref/plan", "old": "2", "new": "3"}},
+		} {
+			if _, fail := do(t, c.op, c.in); fail != nil {
+				t.Errorf("%s %v: %+v", c.op, c.in, fail)
+			}
+		}
 		for _, c := range []struct {
 			op   string
 			in   toolArgs
 			kind protocol.Kind
 		}{
+			{"write", toolArgs{"path": "/logs/new", "content": "x"}, protocol.KindPermission},
+			{"edit", toolArgs{"path": "/logs/new", "old": "text", "new": "x"}, protocol.KindPermission},
+			{"write", toolArgs{"path": "/ref/new", "content": "x"}, protocol.KindPermission},
 			{"write", toolArgs{"path": "/read", "content": "x"}, protocol.KindPermission},
 			{"write", toolArgs{"path": "/.dot", "content": "x"}, protocol.KindPermission},
 			{"write", toolArgs{"path": "/log", "content": "x"}, protocol.KindPermission},
@@ -71,6 +91,10 @@ policy:
 			if strings.Contains(got, "text") || fail == nil && !strings.Contains(got, `"kind"`) {
 				t.Errorf("read %s: %s %+v", path, got, fail)
 			}
+		}
+		// A refused write leaves nothing behind.
+		if got, fail := do(t, "glob", toolArgs{"pattern": "/{logs,ref}/*", "hidden": true}); fail != nil || strings.Count(got, `"path"`) != 2 {
+			t.Errorf("there is more than /logs/new and /ref/plan: %s %v", got, fail)
 		}
 		if got, fail := do(t, "rm", toolArgs{"paths": []any{"/log"}}); fail == nil && !strings.Contains(got, `"permission"`) {
 			t.Errorf("rm /log: %s", got)
