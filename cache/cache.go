@@ -62,6 +62,10 @@ type Config struct {
 	// Origin says how the store can be opened again, without secrets; it is
 	// kept in the room for whoever drains it later ([RoomStatus]).
 	Origin json.RawMessage
+	// Stored is told each content that the store has from now on: its key, the
+	// version that it replaced, "" if there was none, and its own. It is called
+	// by whoever sends, and must not block. Nil isn't told.
+	Stored func(key string, before, after backends.Version)
 	// Budget limits the contents on disk. Several caches may share one; nil
 	// is one of its own of DefaultBudget.
 	Budget *Budget

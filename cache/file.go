@@ -24,6 +24,14 @@ type stored struct {
 	held map[*file]struct{}
 }
 
+// versionOf returns the version of s, "" if there is nothing.
+func (s *stored) versionOf() backends.Version {
+	if s == nil {
+		return ""
+	}
+	return s.version
+}
+
 // file is what the cache knows of a regular file: its two states are base,
 // what the store has, and c, what is here.
 type file struct {

@@ -62,6 +62,9 @@ func (c *FS) runFile(ctx context.Context, j *job) outcome {
 			c.stats.uploads.Add(1)
 			c.stats.uploadBytes.Add(sent)
 		}
+		if c.cfg.Stored != nil {
+			c.cfg.Stored(s.key, s.prior.versionOf(), e.Version)
+		}
 	}
 	return c.concludeFile(ctx, s, e, err)
 }

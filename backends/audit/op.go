@@ -41,6 +41,9 @@ const (
 	SetXattr    Kind = "setxattr"
 	RemoveXattr Kind = "removexattr"
 	Allocate    Kind = "fallocate"
+	// Stored is no call of anybody: a store has a content that was changed
+	// before, and its version is known.
+	Stored Kind = "stored"
 )
 
 // Operations that are told only when they fail.

@@ -147,15 +147,25 @@ func (l *Log) Release(n int) {
 }
 
 // Record implements [audit.Log].
-func (l *Log) Record(op *audit.Op) {
+func (l *Log) Record(op *audit.Op) { l.record(op, l.c.WhenFull == Refuse) }
+
+// Note records an operation that it is too late to refuse: without room it is
+// dropped and counted, whatever WhenFull says.
+func (l *Log) Note(op *audit.Op) { l.record(op, false) }
+
+func (l *Log) record(op *audit.Op, reserved bool) {
 	line := l.d.line(op)
 	b := line.encode()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.remember(b)
-	if l.c.WhenFull == Refuse {
+	switch {
+	case reserved:
 		l.reserved--
-	} else if l.full(1) {
+	case l.full(1) && l.c.WhenFull == Refuse:
+		l.status.Dropped++
+		return
+	case l.full(1):
 		l.status.Dropped++
 		l.lose("the audit can't keep up: operations are done without a record until it can")
 		return

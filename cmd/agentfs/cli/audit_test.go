@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -117,6 +118,7 @@ func TestAuditCommand(t *testing.T) {
 		{[]string{"--until", "1h"}, 0},
 		{[]string{"--since", "2020-01-01", "--until", "2020-01-02 03:04"}, 0},
 		{[]string{"--user", fmt.Sprint(os.Getuid())}, 5},
+		{[]string{"--user", whoAmI(t)}, 5},
 		{[]string{"--process", "nobody"}, 0},
 	} {
 		if got := show(c.args...); len(got) != c.n {
@@ -197,4 +199,14 @@ func FuzzNoSecret(f *testing.F) {
 			t.Errorf("%s=%q is shown:\n%s", key, value, pages.String())
 		}
 	})
+}
+
+// whoAmI returns the name of the user who runs the test.
+func whoAmI(t *testing.T) string {
+	t.Helper()
+	u, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Username
 }

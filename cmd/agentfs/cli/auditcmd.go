@@ -19,6 +19,7 @@ import (
 func (p *program) auditCommand() *cobra.Command {
 	var f auditlog.Filter
 	var since, until string
+	var users []string
 	var follow, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "audit MOUNTPOINT | audit FILE",
@@ -55,6 +56,13 @@ kinds what all take.`,
 					return usagef("--%s: %w", t.flag, err)
 				}
 			}
+			for _, u := range users {
+				uid, err := parseUser(u)
+				if err != nil {
+					return usagef("--user: %w", err)
+				}
+				f.Users = append(f.Users, int(uid))
+			}
 			if err := f.Check(); err != nil {
 				return usage(err)
 			}
@@ -68,7 +76,7 @@ kinds what all take.`,
 	fl.StringSliceVar(&f.Processes, "process", nil, "of this `pid or program` (a pattern)")
 	fl.StringSliceVar(&f.Ops, "op", nil, "of these `operations`: open, close, create, rename, unlink ...")
 	fl.StringSliceVar(&f.Results, "result", nil, "that ended in these `results`: ok, error, EACCES ...")
-	fl.IntSliceVar(&f.Users, "user", nil, "of these user `ids`")
+	fl.StringSliceVar(&users, "user", nil, "of these `users`, by name or number")
 	fl.BoolVarP(&follow, "follow", "f", false, "go on with what comes")
 	fl.BoolVar(&asJSON, "json", false, "print the records as they are, one JSON object per line")
 	return cmd

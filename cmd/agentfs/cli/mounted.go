@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path"
 	"time"
 
 	"github.com/agentfs/agentfs/backends"
@@ -88,6 +89,10 @@ func (p *program) mount(ctx context.Context, o mountOptions, log *slog.Logger) (
 		closeAll(open, log)
 		return nil, err
 	}
+	if m.audit, err = openAudit(o.config, o.point, log); err != nil {
+		closeAll(open, log)
+		return nil, err
+	}
 	for i, r := range open {
 		mr, err := m.mountRoute(ctx, r)
 		if err != nil {
@@ -97,9 +102,6 @@ func (p *program) mount(ctx context.Context, o mountOptions, log *slog.Logger) (
 		m.routes = append(m.routes, mr)
 	}
 	m.warnOfLeftWork()
-	if m.audit, err = openAudit(o.config, o.point, log); err != nil {
-		return nil, err
-	}
 	if m.files, err = m.compose(); err != nil {
 		return nil, err
 	}
@@ -133,6 +135,9 @@ func (m *mounted) mountRoute(ctx context.Context, r openRoute) (mountedRoute, er
 	if mr.files == nil {
 		c := r.cacheConfig(m.cacheDir, m.point, m.log)
 		c.Budget = m.budget
+		if m.audit != nil {
+			c.Stored = func(key string, before, after backends.Version) { m.stored(r.path, key, before, after) }
+		}
 		fsys, err := cache.New(ctx, r.store, c)
 		if err != nil {
 			return mr, fmt.Errorf("%s: %w", r.source, err)
@@ -144,6 +149,18 @@ func (m *mounted) mountRoute(ctx context.Context, r openRoute) (mountedRoute, er
 		mr.files = readonly.FileSystem(mr.files)
 	}
 	return mr, nil
+}
+
+// stored puts on record that the store of a route has a content. Who changed it
+// closed the file before its version was known.
+func (m *mounted) stored(route, key string, before, after backends.Version) {
+	op := &audit.Op{
+		Time: time.Now(), Kind: audit.Stored, Path: path.Join(route, key)[1:], Before: before, After: after,
+		Caller: backends.Caller{PID: uint32(os.Getpid()), UID: uint32(os.Geteuid())},
+	}
+	op.Process.PID = op.Caller.PID
+	op.Exe, _ = os.Executable()
+	m.audit.Note(op)
 }
 
 // cacheConfig returns how r's store is cached below dir; user is who the room
