@@ -51,6 +51,9 @@ type Config struct {
 	// Fetches is how many requests for contents may be under way at once, each
 	// with 256 KiB in memory; 0 is [DefaultFetches].
 	Fetches int
+	// OpenFiles is how many files of contents the cache keeps open for those who
+	// have them open; 0 is [DefaultOpenFiles]. Few more may be open for a moment.
+	OpenFiles int
 	// Grace is how long a change waits for the next one before it is sent; 0
 	// is the default of 100 ms, below 0 is none.
 	Grace time.Duration
@@ -120,6 +123,8 @@ type FS struct {
 	places    places
 	blocks    blocks
 
+	descriptors descriptors
+
 	begun    []uploadRecord // uploads that an earlier process began
 	walks    walks          // what programs go through
 	surveys  surveys        // of what lies before them
@@ -180,6 +185,9 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 	if cfg.Fetches <= 0 {
 		cfg.Fetches = DefaultFetches
 	}
+	if cfg.OpenFiles <= 0 {
+		cfg.OpenFiles = DefaultOpenFiles
+	}
 	switch {
 	case cfg.ReadAhead == 0:
 		cfg.ReadAhead = DefaultReadAhead
@@ -232,6 +240,7 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 	}
 	c.reads, c.stopReads = context.WithCancel(context.Background())
 	c.places = newPlaces(cfg.Fetches)
+	c.descriptors.most = cfg.OpenFiles
 	c.q = newQueue(c, cfg.Grace, cfg.Uploads)
 	if !cfg.ReadOnly {
 		c.streams = newStreamSizes(backends.PartLimitsOf(c.store))

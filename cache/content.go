@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -62,6 +63,10 @@ type content struct {
 	// others' writes show by its times; in the slab everybody writes, so what lies
 	// there is compared each time that it is opened.
 	summed []piece
+	// inOpen is the place in descriptors, nil while the file is closed; lately
+	// says that somebody has used it since it was last looked at there.
+	inOpen *list.Element
+	lately bool
 }
 
 // journaled says how the journal has a content.
@@ -118,6 +123,7 @@ func (c *content) leave() {
 	if c.layer != nil {
 		c.layer.users--
 		c.layer.rest()
+		c.fs.descriptors.left(c)
 	}
 	if c.users == 0 && len(c.summed) > 0 && len(c.unchecked) == 0 {
 		c.unchecked = slices.Clone(c.summed)
@@ -131,12 +137,31 @@ func (c *content) local() (localFile, error) {
 	if err := c.lie(c.length); err != nil {
 		return nil, err
 	}
-	f, err := c.layer.open()
+	f, err := c.open()
 	if c.layer.changed && !c.dirty {
 		c.layer.changed, c.unchecked = false, nil
 		c.lose(0, c.length, nil)
 	}
 	return f, err
+}
+
+// open returns the open local file, which stays open as long as c.mu is held. The
+// content is in use and has a layer.
+func (c *content) open() (localFile, error) {
+	f, err := c.layer.open()
+	if err == nil {
+		c.fs.descriptors.used(c)
+	}
+	return f, err
+}
+
+// zero makes a hole in the local file. c.mu is held and the content in use.
+func (c *content) zero(off, end int64) error {
+	err := c.layer.zero(off, end)
+	if c.layer.file != nil {
+		c.fs.descriptors.used(c)
+	}
+	return err
 }
 
 // lie sees to it that the content has a layer in which size bytes can lie. c.mu
@@ -275,7 +300,7 @@ func (c *content) readAt(ctx context.Context, r *reader, p []byte, off int64) (i
 			// The lock is held over a read of the local file, which is in the
 			// page cache as a rule; a writer that cut it short can't be in
 			// between.
-			f, err := c.layer.open()
+			f, err := c.open()
 			if err == nil {
 				_, err = f.ReadAt(part, at)
 			}
@@ -533,6 +558,7 @@ func (c *content) free() {
 		c.layer.users -= c.users
 		c.layer.drop()
 		c.layer = nil
+		c.fs.descriptors.left(c)
 	}
 	c.dropFormer(slices.Clone(c.former))
 	c.ext, c.twin, c.unread, c.length, c.unchecked, c.summed, c.shelved = nil, nil, nil, 0, nil, nil, shelved{}

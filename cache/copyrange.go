@@ -202,7 +202,7 @@ func (c *content) clearLayer(off, end int64) error {
 	for off < end {
 		e, ok := c.ext.at(off, end)
 		if !ok || e.remote() {
-			if err := c.layer.zero(e.off, e.end); err != nil {
+			if err := c.zero(e.off, e.end); err != nil {
 				return err
 			}
 		}

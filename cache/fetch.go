@@ -410,7 +410,9 @@ func (c *content) land(f *fetching, p []byte, asked bool) error {
 	f.landing = end - off
 	c.coming += sum
 	held := c.layer.slot != nil // a slot is nobody's to write to without the lock
+	l := c.layer
 	if !held {
+		l.fixed++
 		c.mu.Unlock()
 	}
 	for _, e := range parts {
@@ -420,6 +422,7 @@ func (c *content) land(f *fetching, p []byte, asked bool) error {
 	}
 	if !held {
 		c.mu.Lock()
+		l.fixed--
 	}
 	f.landing = 0
 	c.coming -= sum

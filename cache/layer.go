@@ -21,7 +21,8 @@ type layer struct {
 	path  string   // of a slot: where a file of its name would be, but is not
 	file  *os.File // open while somebody uses it
 	slot  *slot    // not nil: it has no file of its own
-	users int      // who keep it open
+	users int      // who keep it open, as far as there is room; see descriptors
+	fixed int      // who use it without the mutex: it stays open
 	refs  int      // the content and its seals; the file goes with the last
 	// was is what the file looked like when it was closed, unless it never was.
 	// changed says that it looked otherwise when it was opened again: somebody
@@ -64,13 +65,18 @@ func (l *layer) open() (localFile, error) {
 // rest closes the file if nobody uses it.
 func (l *layer) rest() {
 	if l.users == 0 && l.file != nil {
-		if st, err := l.file.Stat(); err == nil {
-			was := stampOf(st)
-			l.was = &was
-		}
-		l.file.Close()
-		l.file = nil
+		l.shut()
 	}
+}
+
+// shut closes the file.
+func (l *layer) shut() {
+	if st, err := l.file.Stat(); err == nil {
+		was := stampOf(st)
+		l.was = &was
+	}
+	l.file.Close()
+	l.file = nil
 }
 
 // drop gives one reference back.

@@ -68,6 +68,7 @@ func (s *seal) release() {
 		if s.used {
 			s.layer.users--
 			s.layer.rest()
+			c.fs.descriptors.left(c)
 		}
 		s.layer.drop()
 	}
@@ -196,6 +197,9 @@ func (s *seal) readSome(ctx context.Context, p []byte, off int64) (int, error) {
 	f, err := from.open()
 	if err != nil {
 		return 0, err
+	}
+	if from == c.layer && from.users > 0 {
+		c.fs.descriptors.used(c)
 	}
 	defer from.rest()
 	if _, err := f.ReadAt(p, off); err != nil {

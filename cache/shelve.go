@@ -105,6 +105,8 @@ func (c *content) sum(pieces []piece) []piece {
 	if err != nil {
 		return nil
 	}
+	l.fixed++
+	defer func() { l.fixed-- }()
 	buf := sumBuffers.Get().(*[]byte)
 	defer sumBuffers.Put(buf)
 	for i, p := range pieces {

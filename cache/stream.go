@@ -43,8 +43,7 @@ type stream struct {
 	attr   backends.AttrChange
 	op     string
 	upload backends.Upload
-	layer  *layer // kept open
-	file   localFile
+	layer  *layer // in use
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -251,6 +250,7 @@ func (c *FS) runStream(st *stream) {
 	if l := st.layer; l != nil {
 		l.users--
 		l.rest()
+		c.descriptors.left(n)
 		l.drop()
 	}
 	n.mu.Unlock()
@@ -280,11 +280,7 @@ func (c *FS) beginStream(st *stream) bool {
 	if n.stream != st || n.layer == nil {
 		return false
 	}
-	file, err := n.layer.open()
-	if err != nil {
-		return false
-	}
-	st.layer, st.file = n.layer, file
+	st.layer = n.layer
 	st.layer.refs++
 	st.layer.users++
 	st.begun = true
@@ -395,11 +391,18 @@ func (st *stream) sendNext(sending *sync.WaitGroup) bool {
 	}
 	n.mu.Lock()
 	k, off, end, ok := next()
+	var file localFile
+	if ok {
+		var err error
+		file, err = n.open()
+		ok = err == nil
+	}
 	if !ok {
 		n.mu.Unlock()
 		<-c.streaming
 		return false
 	}
+	st.layer.fixed++
 	ctx, cancel := context.WithCancel(st.ctx)
 	p := &streamPart{cancel: cancel, done: make(chan struct{})}
 	st.parts = append(st.parts, p)
@@ -407,12 +410,13 @@ func (st *stream) sendNext(sending *sync.WaitGroup) bool {
 	sending.Go(func() {
 		defer func() { <-c.streaming }()
 		defer cancel()
-		p.part, p.err = st.upload.Put(ctx, k+1, io.NewSectionReader(st.file, off, end-off))
+		p.part, p.err = st.upload.Put(ctx, k+1, io.NewSectionReader(file, off, end-off))
 		if p.err == nil {
 			c.stats.uploadBytes.Add(end - off)
 		}
 		n.mu.Lock()
 		defer n.mu.Unlock()
+		st.layer.fixed--
 		st.failed = st.failed || p.err != nil && !p.stale
 		close(p.done)
 	})

@@ -69,7 +69,7 @@ func (c *content) writeAt(ctx context.Context, p []byte, off int64) (n int, chan
 	}
 	var f localFile
 	if err = c.lie(max(end, c.length)); err == nil {
-		f, err = c.layer.open()
+		f, err = c.open()
 	}
 	if err == nil {
 		err = c.save(off, end)
@@ -118,6 +118,7 @@ func (c *content) truncate(size int64) (after func(), err error) {
 		old.users -= c.users
 		old.rest()
 		c.layer = nil
+		c.fs.descriptors.left(c)
 		after = func() {
 			c.mu.Lock()
 			old.drop()
@@ -212,7 +213,7 @@ func (c *content) punch(off, end int64) error {
 	if c.layer != nil {
 		c.enter()
 		defer c.leave()
-		if err := c.layer.zero(off, end); err != nil {
+		if err := c.zero(off, end); err != nil {
 			return err
 		}
 	}

@@ -180,6 +180,7 @@ func (r openRoute) cacheConfig(dir, user string, log *slog.Logger) cache.Config 
 		Grace:        r.grace,
 		ReadAhead:    r.readAhead,
 		Fetches:      r.fetches,
+		OpenFiles:    r.openFiles,
 		ReadOnly:     r.readOnly,
 		NoAttributes: r.noAttributes,
 		Origin:       r.origin(),
