@@ -61,6 +61,25 @@ func Load(ctx context.Context, s backends.Store, dir string, records []backends.
 	return nil, &fs.PathError{Op: "read attributes", Path: dir, Err: backends.ErrChanged}
 }
 
+// Records returns the records of dir, none for a directory that is not there. It
+// costs one request, however large the directory is.
+func Records(ctx context.Context, s backends.Store, dir string) ([]backends.Entry, error) {
+	es, err := listRecords(ctx, s, dir)
+	if errors.Is(err, backends.ErrNotDir) {
+		return nil, nil
+	}
+	return es, err
+}
+
+// Read is Load for who has no listing of dir.
+func Read(ctx context.Context, s backends.Store, dir string) (*Dir, error) {
+	records, err := Records(ctx, s, dir)
+	if err != nil || len(records) == 0 {
+		return nil, err
+	}
+	return Load(ctx, s, dir, records, nil)
+}
+
 // readAll returns the records that are listed, from known if they are there, and
 // adds to known what it has read. gone says that one is not there any more.
 func readAll(ctx context.Context, s backends.Store, dir string, listed []backends.Entry, known map[string]*record) (rs []*record, gone bool, err error) {

@@ -253,3 +253,46 @@ func TestFileCommands(t *testing.T) {
 		t.Errorf("ls without a tree: %d %s", status, errOut)
 	}
 }
+
+// What a mount has recorded of files in a bucket is not lost by who changes them
+// without a mount, and its records are in nobody's way.
+func TestRecordsWithoutMount(t *testing.T) {
+	route := newS3Server(t, "b").route("/data", "b", "&region=us-east-1")
+	cache := t.TempDir()
+	m := startMount(t, "--cache-dir", cache, "--route", route)
+	dir := filepath.Join(m.point, "data", "d")
+	if err := os.MkdirAll(filepath.Join(dir, "sub"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"run", "sub/key"} {
+		writeFile(t, filepath.Join(dir, name), "old\n")
+		if err := os.Chmod(filepath.Join(dir, name), 0o710); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("run", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	m.stop(t)
+
+	mustRun(t, "edit", "/data/d/run", "old", "new", "--route", route)
+	mustRun(t, "mv", "/data/d", "/data/e", "--route", route)
+	if out := mustRun(t, "ls", "/data", "--route", route); !strings.HasSuffix(strings.TrimSpace(out), "/data/e/") || strings.Contains(out, "/data/d/") {
+		t.Errorf("after the move: %s", out)
+	}
+
+	m = startMount(t, "--cache-dir", cache, "--route", route)
+	for _, name := range []string{"run", "sub/key"} {
+		if st, err := os.Stat(filepath.Join(m.point, "data/e", name)); err != nil || st.Mode().Perm() != 0o710 {
+			t.Errorf("%s: %v, %v", name, st, err)
+		}
+	}
+	if got := readFile(t, filepath.Join(m.point, "data/e/link")); got != "new\n" {
+		t.Errorf("through the link: %q", got)
+	}
+	m.stop(t)
+	mustRun(t, "rm", "-r", "/data/e", "--route", route)
+	if out := mustRun(t, "ls", "/data", "--route", route); out != "" {
+		t.Errorf("what is left: %s", out)
+	}
+}

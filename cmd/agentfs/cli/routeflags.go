@@ -11,6 +11,7 @@ import (
 	"github.com/agentfs/agentfs/backends/audit"
 	"github.com/agentfs/agentfs/backends/process"
 	"github.com/agentfs/agentfs/backends/router"
+	"github.com/agentfs/agentfs/cache/carry"
 )
 
 // routeFlags are the flags that say which stores there are.
@@ -82,7 +83,11 @@ func (p *program) openStores(ctx context.Context, f *routeFlags, log *slog.Logge
 	}
 	var routes []router.Route
 	for _, r := range open {
-		routes = append(routes, router.Route{Path: r.path, Store: r.store, Source: r.source})
+		st := r.store
+		if backends.FilesOf(st) == nil && !r.noAttributes {
+			st = carry.Store(st)
+		}
+		routes = append(routes, router.Route{Path: r.path, Store: st, Source: r.source})
 	}
 	told := audit.Config{
 		Self:      backends.Caller{PID: uint32(os.Getpid()), UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())},
