@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/template"
 
+	"github.com/agentfs/agentfs/backends/sql"
 	"github.com/agentfs/agentfs/cmd/agentfs/auditlog"
 )
 
@@ -70,7 +71,10 @@ func (m *mounted) agentsPage(ctx context.Context) ([]byte, error) {
 		if a.Cached {
 			a.TTL = r.ttl.String()
 		}
-		if r.backend == "s3" {
+		switch r.backend {
+		case "sql":
+			a.PathLimit = sql.MaxName
+		case "s3":
 			a.PathLimit = maxKey
 			if p := strings.Trim(r.values["prefix"].Value, "/"); p != "" {
 				a.PathLimit -= len(p) + 1

@@ -84,6 +84,7 @@ func TestSQLRoute(t *testing.T) {
 				}
 				shown += string(b)
 			}
+			contains(t, shown, "a path below it has at most 1024 bytes")
 			if got := mustRun(t, "ls", "--config", file, "/db/a"); !strings.Contains(got, "b.txt") {
 				t.Errorf("without the mount there is %q", got)
 			}

@@ -128,7 +128,11 @@ func (v policyView) lines() (lines []string) {
 		if r.Route != "" {
 			where += " in " + r.Route
 		}
-		lines = append(lines, fmt.Sprintf("%s: %s", where, r.Access))
+		whom := ""
+		if len(r.Users) > 0 {
+			whom = ", for user " + strings.Trim(strings.ReplaceAll(fmt.Sprint(r.Users), " ", ", "), "[]")
+		}
+		lines = append(lines, fmt.Sprintf("%s: %s%s", where, r.Access, whom))
 	}
 	for _, r := range v.Routes {
 		if r.Access != policy.Write {

@@ -92,6 +92,9 @@ policy:
 				t.Errorf("read %s: %s %+v", path, got, fail)
 			}
 		}
+		if _, fail := do(t, "write", toolArgs{"path": "/read", "content": "x"}); fail == nil || !strings.Contains(fail.message, "agentfs explain PATH") {
+			t.Errorf("a refusal does not say where to ask: %+v", fail)
+		}
 		// A refused write leaves nothing behind.
 		if got, fail := do(t, "glob", toolArgs{"pattern": "/{logs,ref}/*", "hidden": true}); fail != nil || strings.Count(got, `"path"`) != 2 {
 			t.Errorf("there is more than /logs/new and /ref/plan: %s %v", got, fail)

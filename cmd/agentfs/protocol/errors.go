@@ -68,6 +68,7 @@ var kinds = []struct {
 	{unix.ENOTCONN, KindFailed, "", "the process of the mount there is dead; agentfs unmount clears it"},
 	{fs.ErrNotExist, KindNotExist, "does not exist", ""},
 	{fs.ErrExist, KindExist, "is there already", ""},
+	{unix.EACCES, KindPermission, "", "its mode, its owner or a rule; on a mount, .agentfs/last-error says which it was, and agentfs explain PATH which rule"},
 	{fs.ErrPermission, KindPermission, "", ""},
 	{backends.ErrNotPermitted, KindPermission, "", ""},
 	{errors.ErrUnsupported, KindUnsupported, "", ""},

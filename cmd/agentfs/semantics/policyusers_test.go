@@ -120,7 +120,7 @@ policy:
 	all := "cd $D/.agentfs && cat pending errors conflicts status routes stats policy AGENTS.md"
 	mine, err := asUser(t, "0", m.dir, all)
 	ok(t, "cat", err)
-	for _, s := range []string{"priv/secret", "s3/open", "/s3/never", "4711"} {
+	for _, s := range []string{"priv/secret", "s3/open", "/s3/never", "`/s3/theirs/**`: read, for user 4711"} {
 		if !strings.Contains(mine, s) {
 			t.Errorf("root does not see %s", s)
 		}
