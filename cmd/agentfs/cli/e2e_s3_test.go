@@ -249,6 +249,13 @@ func TestFileCommands(t *testing.T) {
 	if want := "agentfs: /l/link: is a symbolic link to x; read that path\n"; status != exitFailed || errOut != want {
 		t.Errorf("reading a link: %d %s", status, errOut)
 	}
+	for _, args := range [][]string{
+		{"ls", "--mount", "/x", "--config", "/y"}, {"explain", "/p", "--mount", "/x", "--route", "/=memory:"}, {"grep", "x", "-l", "-c", "--route", "/=memory:"},
+	} {
+		if _, errOut, status := run(t, args...); status != exitUsage || !strings.Contains(errOut, "give one or the other") {
+			t.Errorf("%q: %d: %s", args, status, errOut)
+		}
+	}
 	if _, errOut, status := run(t, "ls"); status != exitUsage || !strings.Contains(errOut, "which tree?") {
 		t.Errorf("ls without a tree: %d %s", status, errOut)
 	}

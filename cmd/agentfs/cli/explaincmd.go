@@ -42,8 +42,6 @@ else is said) or more, and 4 if it has less.`,
 	cmd.Flags().StringVar(&e.need, "need", policy.Read.String(), "the `access` that is asked for: write, append, read or none")
 	cmd.Flags().BoolVar(&e.json, "json", false, "print one JSON object")
 	must(cmd.MarkFlagDirname("mount"))
-	cmd.MarkFlagsMutuallyExclusive("mount", "config")
-	cmd.MarkFlagsMutuallyExclusive("mount", "route")
 	return cmd
 }
 
@@ -128,6 +126,8 @@ func (p *program) policyOf(e *explain) (policyView, error) {
 		e.mount = os.Getenv(mountEnv)
 	}
 	switch {
+	case e.mount != "" && e.stores.given():
+		return policyView{}, errTwoTrees
 	case e.mount != "":
 		return readPolicy(e.mount)
 	case !e.stores.given():

@@ -37,8 +37,6 @@ func (s *source) registerTree(cmd *cobra.Command) {
 	s.stores.register(cmd)
 	s.stores.audit.register(cmd)
 	must(cmd.MarkFlagDirname("mount"))
-	cmd.MarkFlagsMutuallyExclusive("mount", "config")
-	cmd.MarkFlagsMutuallyExclusive("mount", "route")
 }
 
 const sourceHelp = `
@@ -46,6 +44,9 @@ const sourceHelp = `
 It works on a mounted tree (--mount DIR, or AGENTFS_MOUNT) or, without a mount,
 on the stores themselves (--config or --route). Paths are those of the tree:
 /data/a.txt is a.txt in the route /data.`
+
+// errTwoTrees: both kinds of flags were given.
+var errTwoTrees = usagef("there is --mount for a mounted tree, and --route or --config for stores without a mount; give one or the other")
 
 // opened is what a file command works on.
 type opened struct {
@@ -58,6 +59,8 @@ func (p *program) openSource(ctx context.Context, s *source) (*opened, error) {
 		s.mount = os.Getenv(mountEnv)
 	}
 	switch {
+	case s.mount != "" && s.stores.given():
+		return nil, errTwoTrees
 	case s.mount != "" && s.stores.audit != auditFlags{}:
 		return nil, usagef("--audit-file and --audit-when-full are for stores without a mount; on %s the mount itself records", s.mount)
 	case s.mount != "":

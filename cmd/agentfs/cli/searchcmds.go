@@ -99,7 +99,6 @@ As with grep(1) the exit status is 1 if nothing matches and 2 for any error.`,
 	fl.IntVarP(&f.After, "after", "A", 0, "print this many `lines` after a match")
 	fl.IntVarP(&f.Before, "before", "B", 0, "print this many `lines` before a match")
 	fl.Int64VarP(&f.Limit, "limit", "m", 0, "print at most so many matches, in all (0: all)")
-	cmd.MarkFlagsMutuallyExclusive("files", "count")
 	return cmd
 }
 
@@ -112,6 +111,9 @@ func (e grepError) Unwrap() error { return e.error }
 func (p *program) runGrep(ctx context.Context, o *opened, f grepFlags, asJSON bool, pattern, path string) error {
 	if f.context < 0 || f.After < 0 || f.Before < 0 || f.Limit < 0 {
 		return usagef("-A, -B, -C and --limit are not negative")
+	}
+	if f.files && f.count {
+		return usagef("-l prints paths and -c numbers; give one or the other")
 	}
 	f.After, f.Before = max(f.After, f.context), max(f.Before, f.context)
 	switch {

@@ -2,6 +2,8 @@ package mcp
 
 import (
 	"context"
+	"fmt"
+	"strings"
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
@@ -71,5 +73,10 @@ func (h tools) writeMany(ctx context.Context, in writeManyIn) (out manyOut[proto
 }
 
 func (h tools) edit(ctx context.Context, in editIn) (protocol.EditResult, error) {
-	return h.t.Edit(ctx, in.Path, in.Old, in.New, protocol.EditOptions{All: in.ReplaceAll, DryRun: in.DryRun, IfVersion: in.IfVersion})
+	res, err := h.t.Edit(ctx, in.Path, in.Old, in.New, protocol.EditOptions{All: in.ReplaceAll, DryRun: in.DryRun, IfVersion: in.IfVersion})
+	if len(res.Diff) > readBytes {
+		end := strings.LastIndexByte(res.Diff[:readBytes], '\n') + 1
+		res.Diff = fmt.Sprintf("%s[%d more bytes of the difference are left out]\n", res.Diff[:end], len(res.Diff)-end)
+	}
+	return res, err
 }

@@ -113,6 +113,34 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// An answer has a bound, also where lines are long.
+func TestAnswersAreBounded(t *testing.T) {
+	tree := newTree(t)
+	s := connect(t, tree, mcp.Options{})
+	line := strings.Repeat("a", 500_000)
+	if _, err := tree.Write(t.Context(), "/f", strings.NewReader(strings.Repeat(line+"\n", 4)), protocol.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	many := strings.Repeat("another line with an a, and then some more of it\n", 20_000)
+	if _, err := tree.Write(t.Context(), "/g", strings.NewReader(many), protocol.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for tool, args := range map[string]map[string]any{
+		"grep": {"pattern": "a", "before": 100, "after": 100, "limit": 5000},
+		"read": {"path": "/f"},
+		"edit": {"path": "/g", "old": "a", "new": "b", "replace_all": true, "dry_run": true},
+	} {
+		texts, failed := call(t, s, tool, args)
+		if all := strings.Join(texts, ""); failed || len(all) > 1<<20 || len(all) < 1000 {
+			t.Errorf("%s: failed %v, %d bytes: %.300s", tool, failed, len(all), all)
+		}
+	}
+	texts, _ := call(t, s, "grep", map[string]any{"pattern": "a"})
+	if !strings.Contains(texts[0], `"truncated":true`) || !strings.Contains(texts[0], `"cut":true`) {
+		t.Errorf("the answer does not say that there is more: %.300s", texts[0])
+	}
+}
+
 // An error is one of the tool, which the model sees, with what to do next.
 func TestErrors(t *testing.T) {
 	s := connect(t, newTree(t), mcp.Options{})

@@ -18,6 +18,7 @@ const (
 	readManyBytes         = 64 << 10
 	manyFiles             = 64
 	countBytes            = 16 << 20
+	grepText              = 2000 // of a line
 )
 
 type listIn struct {
@@ -170,7 +171,7 @@ func (h tools) glob(ctx context.Context, in globIn) (out globOut, err error) {
 func (h tools) grep(ctx context.Context, in grepIn) (out grepOut, err error) {
 	o := protocol.GrepOptions{
 		IgnoreCase: in.IgnoreCase, Fixed: in.Fixed, Glob: in.Glob,
-		Before: in.Before, After: in.After, Output: in.Output,
+		Before: in.Before, After: in.After, Output: in.Output, MaxText: grepText, MaxBytes: readBytes,
 	}
 	if o.Limit, err = bound(in.Limit, grepDefault, grepMost); err != nil {
 		return out, err

@@ -33,6 +33,12 @@ type GrepOptions struct {
 	// Limit is how many matches to return at most, in all: matching lines, or
 	// files where Output is not Content; 0 means all.
 	Limit int64
+	// MaxText is how many bytes of a line to return at most; of a longer one it
+	// is a part around the match. 0 means all, as far as [Match.Text] says.
+	MaxText int
+	// MaxBytes is how many bytes of lines and paths to return at most, in all; 0
+	// means any number. If there are more, the result is Truncated.
+	MaxBytes int64
 }
 
 // Match is one line, or one file, that Grep returns.
@@ -40,9 +46,11 @@ type Match struct {
 	Path string `json:"path"`
 	// Line is the number of the line, from 1.
 	Line int64 `json:"line,omitempty" jsonschema:"number of the line, from 1"`
-	// Text is the line without its end; of a line longer than 256 KiB, a part
+	// Text is the line without its end; of a line longer than 1 MiB, 256 bytes
 	// around the match.
 	Text string `json:"text,omitempty" jsonschema:"the line"`
+	// Cut reports that Text is a part of the line.
+	Cut bool `json:"cut,omitempty" jsonschema:"the line is longer: this is the part around the match"`
 	// Context marks a line that does not match but stands around one.
 	Context bool `json:"context,omitempty" jsonschema:"the line does not match but stands around one that does"`
 	// Count is how many lines of the file match, where Output is Counts.
@@ -55,8 +63,9 @@ type GrepResult struct {
 	Matches  int64 `json:"matches" jsonschema:"matching lines, as far as they were looked at"`
 	Searched int64 `json:"searched" jsonschema:"files that were looked into"`
 	Binary   int64 `json:"binary,omitempty" jsonschema:"of them those skipped because they are no text"`
-	// Truncated reports that there are more matches than the limit.
-	Truncated bool `json:"truncated,omitempty" jsonschema:"there are more than the limit allowed; narrow the search or raise the limit"`
+	// Truncated reports that there are more matches than the limit, or more than
+	// MaxBytes had room for.
+	Truncated bool `json:"truncated,omitempty" jsonschema:"there are more than the limit, or the room for an answer, allowed; narrow the search"`
 	Failures
 }
 
@@ -117,6 +126,12 @@ func (g *grep) collect(f *searched, res *GrepResult, emit func(Match) error) (mo
 				}
 				res.Matches += max(m.Count, 1)
 			}
+			if size := int64(len(m.Path) + len(m.Text)); g.MaxBytes > 0 {
+				if g.emitted+size > g.MaxBytes {
+					return false, nil
+				}
+				g.emitted += size
+			}
 			if err := emit(m); err != nil {
 				return false, err
 			}
@@ -142,6 +157,8 @@ type grep struct {
 	search
 	below string // what to look into; the glob may be relative to the root
 	re    *regexp.Regexp
+
+	emitted int64 // bytes of lines and paths, by collect
 }
 
 func (t *Tree) newGrep(expr, p string, o GrepOptions) (*grep, error) {

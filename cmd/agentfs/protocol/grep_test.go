@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/cmd/agentfs/protocol"
@@ -166,5 +167,42 @@ func TestGrepCancelled(t *testing.T) {
 	cancel()
 	if _, err := tree(newStore(t, map[string]string{"a": "x"})).Grep(ctx, "x", "/", protocol.GrepOptions{}, func(protocol.Match) error { return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want Canceled", err)
+	}
+}
+
+// What is returned has a bound, if one is given: of a long line comes the part
+// around the match, in whole characters, and what has no room any more is told.
+func TestGrepBounds(t *testing.T) {
+	wide := strings.Repeat("é", 1000) + "needle" + strings.Repeat("é", 1000) + "\n"
+	s := newStore(t, map[string]string{"f": wide + "short needle\n" + wide + wide, "g": "needle\n"})
+	grep := func(o protocol.GrepOptions) (found []protocol.Match, res protocol.GrepResult) {
+		t.Helper()
+		res, err := tree(s).Grep(t.Context(), "needle|$^", "/", o, func(m protocol.Match) error {
+			found = append(found, m)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found, res
+	}
+	found, res := grep(protocol.GrepOptions{MaxText: 101})
+	if len(found) != 5 || res.Truncated {
+		t.Fatalf("%+v, %+v", found, res)
+	}
+	for i, m := range found {
+		long := i != 1 && i != 4
+		if m.Cut != long || len(m.Text) > 101 || long && len(m.Text) < 95 || !strings.Contains(m.Text, "needle") || !utf8.ValidString(m.Text) {
+			t.Errorf("line %d of %s is %q, cut %v", m.Line, m.Path, m.Text, m.Cut)
+		}
+	}
+	if found, res = grep(protocol.GrepOptions{MaxBytes: 100}); len(found) != 0 || !res.Truncated {
+		t.Errorf("without room: %+v, %+v", found, res)
+	}
+	if found, res = grep(protocol.GrepOptions{MaxText: 20, MaxBytes: 50}); len(found) != 2 || !res.Truncated {
+		t.Errorf("with room for two: %+v, %+v", found, res)
+	}
+	if found, _ = grep(protocol.GrepOptions{}); len(found[0].Text) != len(wide)-1 || found[0].Cut {
+		t.Errorf("without bounds a line has %d bytes", len(found[0].Text))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"unicode/utf8"
 )
 
 const (
@@ -47,7 +48,7 @@ func scan(r io.Reader, g *grep, emit func(Match) bool) error {
 	var before []Match // the last g.Before lines that were not emitted
 	after := 0         // lines of context still to come
 	for number := int64(1); ; number++ {
-		text, matched, err := readLine(br, g)
+		text, cut, matched, err := readLine(br, g)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -62,34 +63,39 @@ func scan(r io.Reader, g *grep, emit func(Match) bool) error {
 				}
 			}
 			before = before[:0]
-			if !emit(Match{Line: number, Text: string(text)}) {
+			if !emit(Match{Line: number, Text: string(text), Cut: cut}) {
 				return nil
 			}
 			after = g.After
 		case after > 0:
 			after--
-			if !emit(Match{Line: number, Text: string(text), Context: true}) {
+			if !emit(Match{Line: number, Text: string(text), Cut: cut, Context: true}) {
 				return nil
 			}
 		case g.Before > 0:
 			if len(before) == g.Before {
 				before = append(before[:0], before[1:]...)
 			}
-			before = append(before, Match{Line: number, Text: string(text), Context: true})
+			before = append(before, Match{Line: number, Text: string(text), Cut: cut, Context: true})
 		}
 	}
 }
 
-// readLine reads one line and reports whether it matches. The text is valid
-// until the next read. At the end of the file the error is io.EOF.
-func readLine(br *bufio.Reader, g *grep) (text []byte, matched bool, err error) {
+// readLine reads one line and reports whether it matches, and whether the text
+// is only a part of it. The text is valid until the next read. At the end of the
+// file the error is io.EOF.
+func readLine(br *bufio.Reader, g *grep) (text []byte, cut, matched bool, err error) {
 	line, err := br.ReadSlice('\n')
 	if !errors.Is(err, bufio.ErrBufferFull) {
 		if err != nil && (len(line) == 0 || !errors.Is(err, io.EOF)) {
-			return nil, false, err
+			return nil, false, false, err
 		}
 		line = trimEOL(line)
-		return line, g.re.Match(line), nil
+		if g.MaxText == 0 || len(line) <= g.MaxText {
+			return line, false, g.re.Match(line), nil
+		}
+		at := g.re.FindIndex(line)
+		return around(line, at, g.MaxText), true, at != nil, nil
 	}
 	// A long line: the first window is line, the following begin with the end
 	// of the one before.
@@ -98,19 +104,31 @@ func readLine(br *bufio.Reader, g *grep) (text []byte, matched bool, err error) 
 	for {
 		if at := g.re.FindIndex(trimEOL(win)); at != nil && !matched {
 			matched = true
-			from := max(0, at[0]-excerpt/4)
-			text = append(text[:0], win[from:min(len(win), from+excerpt)]...)
+			text = append(text[:0], around(win, at, excerpt)...)
 		}
 		if !errors.Is(err, bufio.ErrBufferFull) {
 			if err != nil && !errors.Is(err, io.EOF) {
-				return nil, false, err
+				return nil, false, false, err
 			}
-			return trimEOL(text), matched, nil
+			return trimEOL(text), true, matched, nil
 		}
 		win = win[:copy(win, win[len(win)-min(overlap, len(win)):])]
 		line, err = br.ReadSlice('\n')
 		win = append(win, line...)
 	}
+}
+
+// around returns at most room bytes of line in whole characters: those around
+// the match at, or the first without one.
+func around(line []byte, at []int, room int) []byte {
+	from := 0
+	if at != nil {
+		from = max(0, min(at[0]-room/4, len(line)-room))
+	}
+	for i := 0; from > 0 && i < utf8.UTFMax && from < len(line) && !utf8.RuneStart(line[from]); i++ {
+		from++
+	}
+	return wholeRunes(line[from:min(len(line), from+room)])
 }
 
 // trimEOL removes the end of a line, the carriage return of DOS included.
