@@ -33,8 +33,8 @@ type dir struct {
 	// mine says that the store's word about the directory does not count: it
 	// has still to follow. True while there is a job.
 	mine bool
-	// listed is when a complete listing was asked for that has been merged;
-	// zero if never. big says that a listing was given up because the
+	// listed is when a complete listing was asked for that has been merged, or
+	// when the directory was made here; zero if neither was. big says that a listing was given up because the
 	// directory is large.
 	listed time.Time
 	big    bool

@@ -48,7 +48,8 @@ func (c *FS) haunted(key string) bool {
 }
 
 // place makes a directory that the store has now one that the store is asked
-// about; not yet while it may still have there what another one has left.
+// about once the ttl since it was made is over: others may have put something
+// there before the store had it. Not yet while it may still have there what another one has left.
 // c.ns is held.
 func (c *FS) place(n *tree.Node) {
 	d := dirOf(n)
@@ -61,7 +62,6 @@ func (c *FS) place(n *tree.Node) {
 	default:
 		d.mu.Lock()
 		d.local = false
-		d.listed = time.Now() // until now all that is in it was here
 		d.mu.Unlock()
 		delete(c.limbo, n)
 	}

@@ -135,3 +135,21 @@ func TestRecordsOfLoneFile(t *testing.T) {
 		t.Errorf("after 13 ttls: %v", a.Mode)
 	}
 }
+
+// What somebody else puts into a directory that was made here is seen when the
+// ttl since then is over, however long it takes until the store has the
+// directory.
+func TestPutIntoANewDirectory(t *testing.T) {
+	const ttl = 200 * time.Millisecond
+	m := newMemory(t)
+	c := newCache(t, plain{m}, cache.Config{TTL: ttl, Durability: "writeback", Grace: time.Hour})
+	if _, _, err := c.Mkdir(t.Context(), c.Root(), "d", backends.CreateAttr{Mode: 0o755}); err != nil {
+		t.Fatal(err)
+	}
+	put(t, m, "d/f", "theirs")
+	time.Sleep(ttl)
+	if err := c.SyncDir(t.Context(), c.Root()); err != nil {
+		t.Fatal(err)
+	}
+	lookup(t, c, "d/f")
+}

@@ -145,7 +145,8 @@ func (c *FS) Mkdir(ctx context.Context, parent backends.Node, name string, a bac
 		return nil, backends.Attr{}, err
 	}
 	a.Mode = a.Mode&^fs.ModeType | fs.ModeDir
-	d := &dir{local: true, records: dirAttrs{loaded: time.Now()}}
+	now := time.Now()
+	d := &dir{local: true, listed: now, records: dirAttrs{loaded: now}}
 	n := c.tree.NewNode(a, d)
 	c.newDirJob(n)
 	j := d.job
