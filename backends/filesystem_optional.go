@@ -111,6 +111,29 @@ type ChangeNotifier interface {
 	OnChange(func(parent Node, name string))
 }
 
+// NodeReclaimer is implemented by file systems that forget nodes which they can
+// find again.
+type NodeReclaimer interface {
+	// OnHold sets who is asked which nodes are in use. Nothing is forgotten
+	// before that. It is set before the first other call but Root.
+	OnHold(h NodeHolder)
+}
+
+// NodeHolder knows which nodes somebody may still use, because they were handed to
+// the kernel. Its methods may be called at any time, Quiet and Holds with locks of
+// the file system held.
+type NodeHolder interface {
+	// Quiet returns a function that reports whether all calls of the file system
+	// that were under way when Quiet was called have ended, so that Holds knows of
+	// what they have handed out.
+	Quiet() (over func() bool)
+	// Holds returns a function that reports whether the child of dir with that
+	// name may be in use. Of a call that Quiet did not wait for it may not know.
+	Holds(dir Node) (held func(name string) bool)
+	// Release asks to let go of what is known of dir's children and nobody uses.
+	Release(dir Node)
+}
+
 // SymlinkAt calls fsys's Symlink.
 func SymlinkAt(ctx context.Context, fsys FileSystem, parent Node, name, target string, a CreateAttr) (Node, Attr, error) {
 	if s, ok := fsys.(Symlinker); ok {

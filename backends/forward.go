@@ -92,6 +92,13 @@ func (w ForwardFiles) OnChange(changed func(parent Node, name string)) {
 	}
 }
 
+// OnHold implements [NodeReclaimer].
+func (w ForwardFiles) OnHold(h NodeHolder) {
+	if r, ok := w.FileSystem.(NodeReclaimer); ok {
+		r.OnHold(h)
+	}
+}
+
 // ForwardFile is an open file that passes every call on to the one in it,
 // optional methods included.
 type ForwardFile struct{ File }

@@ -51,6 +51,10 @@ type Config struct {
 	// Fetches is how many requests for contents may be under way at once, each
 	// with 256 KiB in memory; 0 is [DefaultFetches].
 	Fetches int
+	// Entries is how many names the cache knows before it forgets some that
+	// were not used lately, and are with the store as they are here; 0 is
+	// [DefaultEntries]. It does so only for a [backends.NodeHolder].
+	Entries int64
 	// OpenFiles is how many files of contents the cache keeps open for those who
 	// have them open; 0 is [DefaultOpenFiles]. Few more may be open for a moment.
 	OpenFiles int
@@ -124,6 +128,7 @@ type FS struct {
 	blocks    blocks
 
 	descriptors descriptors
+	forgetting  forgetting
 
 	begun    []uploadRecord // uploads that an earlier process began
 	walks    walks          // what programs go through
@@ -160,6 +165,7 @@ var (
 	_ backends.DirSyncer      = (*FS)(nil)
 	_ backends.Lister         = (*FS)(nil)
 	_ backends.ChangeNotifier = (*FS)(nil)
+	_ backends.NodeReclaimer  = (*FS)(nil)
 )
 
 // New returns the file depth over store. It takes the store's room in the
@@ -184,6 +190,9 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 	}
 	if cfg.Fetches <= 0 {
 		cfg.Fetches = DefaultFetches
+	}
+	if cfg.Entries <= 0 {
+		cfg.Entries = DefaultEntries
 	}
 	if cfg.OpenFiles <= 0 {
 		cfg.OpenFiles = DefaultOpenFiles
@@ -241,6 +250,7 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 	c.reads, c.stopReads = context.WithCancel(context.Background())
 	c.places = newPlaces(cfg.Fetches)
 	c.descriptors.most = cfg.OpenFiles
+	c.forgetting.most, c.forgetting.wake = cfg.Entries, make(chan struct{}, 1)
 	c.q = newQueue(c, cfg.Grace, cfg.Uploads)
 	if !cfg.ReadOnly {
 		c.streams = newStreamSizes(backends.PartLimitsOf(c.store))

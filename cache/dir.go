@@ -55,6 +55,10 @@ type dir struct {
 	changing map[string]int
 	changed  map[string]time.Time
 	pruned   time.Time // when changed was last gone through
+	// touched is when somebody last used it, and leaving says that nobody has since
+	// it was chosen to be forgotten; see forgetting.
+	touched time.Time
+	leaving bool
 	// lone is when a single name was last asked for: the second within a
 	// second makes a listing worth while.
 	lone time.Time

@@ -381,6 +381,7 @@ func (c *FS) complete(ctx context.Context, n *tree.Node) error {
 func (c *FS) listedBelow(n *tree.Node, since time.Time) bool {
 	d := dirOf(n)
 	d.mu.Lock()
+	d.touch() // what is known now stays until the caller is through
 	whole := d.local || !d.listed.IsZero() && !d.listed.Before(since)
 	d.mu.Unlock()
 	if !whole {

@@ -106,6 +106,7 @@ func (c *FS) known(p *tree.Node, name string) (*tree.Node, error, bool) {
 	d := dirOf(p)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.touch()
 	n, err := c.tree.Lookup(p, name)
 	if err == nil {
 		return n, nil, d.changing[name] > 0 || c.confirmed(d, name, n)
@@ -251,13 +252,17 @@ func (c *FS) ReadDir(ctx context.Context, n backends.Node) ([]backends.DirEntry,
 	if err != nil {
 		return nil, err
 	}
+	d := dirOf(p)
+	d.mu.Lock()
+	d.touch()
+	d.mu.Unlock()
 	fork := c.visit(ctx, p, true)
 	if !c.listedNow(p) && !c.surveyed(ctx, fork, p) {
 		if err := c.refresh(ctx, p); err != nil {
 			return nil, err
 		}
 	}
-	dirOf(p).used()
+	d.used()
 	return c.tree.ReadDir(p)
 }
 

@@ -42,10 +42,10 @@ func (c *FS) merging(dir *tree.Node) (m merging, ok bool) {
 }
 
 // begin keeps names where they are until end is called, or says that
-// directories have moved.
+// directories have moved, or that dir is none any more.
 func (m merging) begin() (end func(), err error) {
 	m.c.ns.Lock()
-	if m.c.moves != m.moves {
+	if _, there := m.c.tree.Path(m.dir); !there || m.c.moves != m.moves {
 		m.c.ns.Unlock()
 		return nil, errMoved
 	}
@@ -94,6 +94,7 @@ func (m merging) one(ctx context.Context, name string, e *backends.Entry) error 
 	delete(d.absent, name)
 	m.present(d, name, *e, target)
 	d.mu.Unlock()
+	m.c.learned()
 	m.seen()
 	return nil
 }
@@ -153,6 +154,7 @@ func (m merging) all(ctx context.Context, entries []backends.Entry) error {
 	d.big = len(entries) >= smallDir
 	clear(d.absent)
 	d.mu.Unlock()
+	m.c.learned()
 	m.seen()
 	return nil
 }

@@ -46,6 +46,7 @@ func (c *FS) make(p *tree.Node, name string, n *tree.Node) error {
 		return err
 	}
 	dirOf(p).change(name)
+	c.learned()
 	c.dirTouched(p)
 	if attrsOf(n).in == nil && c.noteAttrs(n, p, name) {
 		// It has the group of a set-gid directory.

@@ -18,7 +18,8 @@ import (
 // A row belongs to the content that has adopted it, or that it was written for,
 // or to none. Of those that belong to none the shelf has the file and what
 // the budget counts for it. They are those that were last used before began,
-// but for the ones in busy.
+// but for the ones in busy, and those that were
+// given back since.
 type shelf struct {
 	fs    *FS
 	ix    *index.Index
@@ -27,6 +28,9 @@ type shelf struct {
 	// pick is held while a row that belongs to none is looked for and taken.
 	// Before mu.
 	pick sync.Mutex
+
+	// writing is held while the index is brought up to date. Before FS.ns.
+	writing sync.Mutex
 
 	mu    sync.Mutex
 	left  int64              // rows that belong to none
@@ -302,6 +306,37 @@ func (sh *shelf) forget(name string) {
 	sh.kick()
 }
 
+// noting reports whether f may still get a row, or another one.
+func (sh *shelf) noting(f *file) bool {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	_, noted := sh.noted[f]
+	return noted
+}
+
+// takeBack makes rows, whose contents have ended, belong to none: as if they had
+// been used last just before this process began. writing is held.
+func (sh *shelf) takeBack(rows []string) {
+	if len(rows) == 0 {
+		return
+	}
+	c := index.Change{Touch: make(map[string]int64, len(rows))}
+	sh.mu.Lock()
+	for _, name := range rows {
+		c.Touch[name] = sh.began - 1
+		delete(sh.touch, name)
+		delete(sh.busy, name)
+	}
+	sh.mu.Unlock()
+	if _, err := sh.ix.Apply(c); err != nil {
+		sh.failed(err) // they go at the next start, or are found again then
+		return
+	}
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.left += int64(len(rows))
+}
+
 func (sh *shelf) kick() {
 	select {
 	case sh.wake <- struct{}{}:
@@ -328,6 +363,8 @@ func (sh *shelf) run() {
 
 // write brings the index up to date; last says that it is for the last time.
 func (sh *shelf) write(last bool) {
+	sh.writing.Lock()
+	defer sh.writing.Unlock()
 	sh.mu.Lock()
 	var files []*file
 	for f := range sh.noted {

@@ -192,6 +192,7 @@ func (n *inode) OnForget() {
 	// OnForget follows. (A file can't lose its last name in that moment: the
 	// kernel doesn't unlink in a directory where it looks up.)
 	if name, parent := n.Parent(); parent != nil && parent.GetChild(name) == n.EmbeddedInode() {
+		n.watched() // perhaps it was looked into
 		return
 	}
 	n.m.fsys.Forget(n.node)

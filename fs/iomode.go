@@ -134,7 +134,10 @@ const dropListing = 1 << backingShift
 // passthrough and about which listings the kernel keeps. go-fuse sets
 // FOPEN_KEEP_CACHE wherever there is FOPEN_CACHE_DIR. As for passthrough, go-fuse itself would give it up for the whole mount after one
 // file that the kernel doesn't take, also for files that are open with it.
-type rawFS struct{ fuse.RawFileSystem }
+type rawFS struct {
+	fuse.RawFileSystem
+	flights *flights
+}
 
 // Open implements [fuse.RawFileSystem].
 func (r rawFS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
@@ -145,6 +148,7 @@ func (r rawFS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) 
 
 // Create implements [fuse.RawFileSystem].
 func (r rawFS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+	defer r.flights.end(r.flights.begin())
 	st := r.RawFileSystem.Create(cancel, in, name, out)
 	unpackBacking(&out.OpenOut)
 	return st
@@ -152,6 +156,7 @@ func (r rawFS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, ou
 
 // OpenDir implements [fuse.RawFileSystem].
 func (r rawFS) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	defer r.flights.end(r.flights.begin())
 	st := r.RawFileSystem.OpenDir(cancel, in, out)
 	if out.OpenFlags&dropListing != 0 {
 		out.OpenFlags &^= dropListing | fuse.FOPEN_KEEP_CACHE

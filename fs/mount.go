@@ -83,7 +83,8 @@ type mount struct {
 	nameSeed    maphash.Seed // of the offsets in hashed listings
 	// dirs maps the ids of directories that the kernel has looked into to
 	// their *inode, for notifications.
-	dirs sync.Map
+	dirs    sync.Map
+	flights flights
 }
 
 // Mount mounts fsys on an existing, empty directory and serves it until it is
@@ -113,6 +114,9 @@ func Mount(mountPoint string, fsys backends.FileSystem, o Options) (*Server, err
 	m.problems.log = o.Log
 	s := &Server{mountPoint: abs, opts: o, m: m, done: make(chan struct{})}
 	changes := m.watchChanges()
+	if r, ok := fsys.(backends.NodeReclaimer); ok {
+		r.OnHold(holder{&m.flights, m})
+	}
 
 	root := &inode{m: m, node: fsys.Root()}
 	ctx, cancel := context.WithTimeout(context.Background(), o.Timeout)
@@ -123,7 +127,7 @@ func Mount(mountPoint string, fsys backends.FileSystem, o Options) (*Server, err
 	}
 	root.learn(&attr)
 	negative := negativeTimeout
-	raw := rawFS{gofs.NewNodeFS(root, &gofs.Options{
+	raw := rawFS{flights: &m.flights, RawFileSystem: gofs.NewNodeFS(root, &gofs.Options{
 		NegativeTimeout: &negative,
 		NullPermissions: true,
 		RootStableAttr:  &gofs.StableAttr{Ino: fsys.Root().ID()},

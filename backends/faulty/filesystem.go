@@ -233,6 +233,13 @@ func (w *Files) CopyRange(ctx context.Context, src backends.File, srcOff int64, 
 	return copied, err
 }
 
+// OnHold is handed on.
+func (w *Files) OnHold(h backends.NodeHolder) {
+	if r, ok := w.fs.(backends.NodeReclaimer); ok {
+		r.OnHold(h)
+	}
+}
+
 // OnChange is handed on.
 func (w *Files) OnChange(changed func(parent backends.Node, name string)) {
 	if c, ok := w.fs.(backends.ChangeNotifier); ok {

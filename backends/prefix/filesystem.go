@@ -48,3 +48,6 @@ func (p *fileSystem) Forget(n backends.Node) {
 		p.FileSystem.Forget(n)
 	}
 }
+
+// OnHold is not passed on: nobody who is asked would know that the root is in use.
+func (p *fileSystem) OnHold(backends.NodeHolder) {}

@@ -158,6 +158,33 @@ func (f *files) OnChange(changed func(parent backends.Node, name string)) {
 	}
 }
 
+// OnHold implements [backends.NodeReclaimer] for the routes that do.
+func (f *files) OnHold(h backends.NodeHolder) {
+	for _, r := range f.rt.routes {
+		if c, ok := r.files.(backends.NodeReclaimer); ok {
+			c.OnHold(&holder{h, r})
+		}
+	}
+}
+
+// holder tells a route which of its nodes are in use.
+type holder struct {
+	backends.NodeHolder
+	r *route
+}
+
+// Holds implements [backends.NodeHolder].
+func (h *holder) Holds(dir backends.Node) func(string) bool {
+	out, _ := h.r.outer(dir, "")
+	return h.NodeHolder.Holds(out)
+}
+
+// Release implements [backends.NodeHolder].
+func (h *holder) Release(dir backends.Node) {
+	out, _ := h.r.outer(dir, "")
+	h.NodeHolder.Release(out)
+}
+
 // outer returns the node that stands for the directory parent of r, and
 // whether the name in it is seen there at all.
 func (r *route) outer(parent backends.Node, name string) (backends.Node, bool) {

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"io/fs"
+	"maps"
 	"time"
 
 	"github.com/agentfs/agentfs/backends"
@@ -75,6 +76,22 @@ func (t *Tree) Drop(dir *Node, name string) *Node {
 		t.detach(dir, name, old)
 	}
 	return old
+}
+
+// Forget takes names out of dir as Drop does: the owner forgets them. dir takes
+// less memory then.
+func (t *Tree) Forget(dir *Node, names []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, name := range names {
+		if n := dir.dir.children[name]; n != nil {
+			t.detach(dir, name, n)
+		}
+	}
+	// A map does not shrink by itself.
+	left := make(map[string]*Node, len(dir.dir.children))
+	maps.Copy(left, dir.dir.children)
+	dir.dir.children = left
 }
 
 // Replace puts the new node n under name if old has it now (nil: if nobody

@@ -192,6 +192,21 @@ func (t *Tree) Len(dir *Node) int {
 	return len(dir.dir.children)
 }
 
+// Dirs returns the directories in dir, in no order.
+func (t *Tree) Dirs(dir *Node) (all []*Node) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if dir.dir == nil || dir.nlink == 2 {
+		return nil
+	}
+	for _, n := range dir.dir.children {
+		if n.IsDir() {
+			all = append(all, n)
+		}
+	}
+	return all
+}
+
 // Children calls f for each child of dir, in no order, on a copy made at one
 // moment.
 func (t *Tree) Children(dir *Node, f func(name string, n *Node)) {

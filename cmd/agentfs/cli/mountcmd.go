@@ -80,6 +80,8 @@ and those over an object store such as S3 these, too:
                          most; 0 is not at all
   fetches=64             requests for contents that may be on their way at once,
                          1 to 1024, each with 256 KiB of memory
+  entries=1000000        names that are remembered, 100 or more; beyond that those
+                         are forgotten that nobody has used lately
   open_files=1024        files of the cache that are open at once, 8 or more,
                          however many files programs have open
   attributes=on          keep modes, owners, times, symbolic links and extended

@@ -181,6 +181,7 @@ func (r openRoute) cacheConfig(dir, user string, log *slog.Logger) cache.Config 
 		ReadAhead:    r.readAhead,
 		Fetches:      r.fetches,
 		OpenFiles:    r.openFiles,
+		Entries:      r.entries,
 		ReadOnly:     r.readOnly,
 		NoAttributes: r.noAttributes,
 		Origin:       r.origin(),

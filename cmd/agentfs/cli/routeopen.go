@@ -34,6 +34,7 @@ type generic struct {
 	readAhead         int64         // the same: 0 is the cache's default, below 0 is none
 	fetches           int           // 0 leaves it to the cache
 	openFiles         int           // the same
+	entries           int64         // the same
 	noAttributes      bool
 	uid, gid          uint32
 	fileMode, dirMode fs.FileMode
@@ -54,6 +55,7 @@ func takeGeneric(o *backends.Options) generic {
 		grace:      o.Duration("grace", 0),
 		readAhead:  o.Bytes("readahead", 0),
 		fetches:    int(o.Int("fetches", 0, 1, 1024)),
+		entries:    o.Int("entries", 0, 100, 1<<40),
 		openFiles:  int(o.Int("open_files", 0, 8, 1<<20)),
 		uid:        uint32(o.Int("uid", int64(os.Geteuid()), 0, 1<<32-2)),
 		gid:        uint32(o.Int("gid", int64(os.Getegid()), 0, 1<<32-2)),

@@ -34,6 +34,7 @@ func TestRouteOptions(t *testing.T) {
 		{"durability", "routes:\n  /:\n    backend: memory\n    durability: never\n", `F:4: durability: "never" is not a durability; there are writeback and close`},
 		{"fetches", "routes:\n  /:\n    backend: memory\n    fetches: 0\n", `F:4: fetches: "0" is not a whole number from 1 to 1024`},
 		{"open_files", "routes:\n  /:\n    backend: memory\n    open_files: 7\n", `F:4: open_files: "7" is not a whole number from 8 to 1048576`},
+		{"entries", "routes:\n  /:\n    backend: memory\n    entries: many\n", `F:4: entries: "many" is not a whole number from 100 to 1099511627776`},
 		{"uploads", "routes:\n  /:\n    backend: memory\n    uploads: 0\n", `F:4: uploads: "0" is not a whole number from 1 to 1024`},
 		{"grace", "routes:\n  /:\n    backend: memory\n    grace: 100\n", `F:4: grace: "100" is not a length of time (write it as 5s, 100ms or 2m)`},
 		{"attributes", "routes:\n  /:\n    backend: memory\n    attributes: some\n", `F:4: attributes: "some" is neither on nor off`},
@@ -84,6 +85,7 @@ func TestCacheOptions(t *testing.T) {
 		"memory:?readahead=0":          {readAhead: -1},
 		"memory:?fetches=7":            {fetches: 7},
 		"memory:?open_files=100":       {openFiles: 100},
+		"memory:?entries=5000":         {entries: 5000},
 		"memory:?attributes=off":       {noAttributes: true},
 		"memory:?attributes=on":        {},
 	} {
@@ -92,7 +94,7 @@ func TestCacheOptions(t *testing.T) {
 			t.Fatal(err)
 		}
 		g := takeGeneric(backends.NewOptions("test", nil, rc.values))
-		got := generic{durability: g.durability, uploads: g.uploads, grace: g.grace, noAttributes: g.noAttributes, readAhead: g.readAhead, fetches: g.fetches, openFiles: g.openFiles}
+		got := generic{durability: g.durability, uploads: g.uploads, grace: g.grace, noAttributes: g.noAttributes, readAhead: g.readAhead, fetches: g.fetches, openFiles: g.openFiles, entries: g.entries}
 		if got != want {
 			t.Errorf("%s: %+v, want %+v", url, got, want)
 		}

@@ -77,8 +77,8 @@ func TestTimes(t *testing.T) {
 	})
 }
 
-// Inode numbers are those of distinct files: while the mount lives, a file
-// keeps its number through rename, and through changes by this machine. A
+// Inode numbers are those of distinct files: as long as the mount remembers it, a
+// file keeps its number through rename, and through changes by this machine. A
 // content that another client has put is another file with another number.
 func TestInodeNumbers(t *testing.T) {
 	onEach(t, func(t *testing.T, p place) {
