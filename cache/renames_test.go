@@ -106,15 +106,14 @@ func TestWriteDuringFailedRename(t *testing.T) {
 		readAll(t, h, 10)
 		var once sync.Once
 		written := make(chan struct{})
+		write := func() {
+			defer close(written)
+			if _, err := h.WriteAt(t.Context(), []byte("OURS"), 0); err != nil {
+				t.Error(err)
+			}
+		}
 		p.set(func() error {
-			once.Do(func() {
-				go func() {
-					defer close(written)
-					if _, err := h.WriteAt(t.Context(), []byte("OURS"), 0); err != nil {
-						t.Error(err)
-					}
-				}()
-			})
+			once.Do(func() { go write() })
 			time.Sleep(2 * time.Millisecond)
 			return errDown
 		})
@@ -122,6 +121,7 @@ func TestWriteDuringFailedRename(t *testing.T) {
 			t.Fatalf("rename: %v", err)
 		}
 		p.set(nil)
+		once.Do(write) // the store was not asked while the hook was there
 		<-written
 		if err := h.Sync(t.Context()); err != nil {
 			t.Fatal(err)
