@@ -131,6 +131,9 @@ func (p *Policy) mayHideIn(v *verdict) bool {
 	if v.exempt || !p.hides {
 		return false
 	}
+	if v.instead != nil && (v.by[exact][0].access == Hide || v.by[folded][0].access == Hide) {
+		return true // a directory with the name of a temporary file: what is in it has its own rules
+	}
 	for i := range p.routes {
 		if p.routes[i].Default == Hide && (i == v.route || within(p.routes[i].path, v.path)) {
 			return true

@@ -120,7 +120,18 @@ func New(cfg Config) (*Policy, error) {
 			}
 		}
 	}
+	p.conflictsBeside()
 	return p, errors.Join(errs...)
+}
+
+// conflictsBeside takes into account that a route's own name has conflicts'
+// names beside it, in the route above, with the rights of the route's root.
+func (p *Policy) conflictsBeside() {
+	for i := range slices.Backward(p.routes) { // those above first, which they count for no further
+		if r := p.routes[i]; r.append && r.path != "" {
+			p.routes[p.routeOf(parentOf(r.path))].append = true
+		}
+	}
 }
 
 func fail(source, format string, args ...any) error {
