@@ -127,6 +127,13 @@ func (g *group) miss(c *FS, f *file, dir *tree.Node, name string) *cursor {
 		w.cursors = append([]*cursor{cur}, w.cursors[:min(len(w.cursors), maxCursors-1)]...)
 	}
 	cur.window = max(cur.window/2, firstWindow)
+	if cur.ahead >= cur.window {
+		// It has gone elsewhere than was guessed, perhaps to a directory that was
+		// not known then. Those files may still have their turn, but leave no room.
+		now := *cur
+		now.ahead = 0
+		cur, w.cursors[0] = &now, &now
+	}
 	cur.beyond = cur.order.after(c.tree, dir, name, true, g.goesOver)
 	return cur
 }

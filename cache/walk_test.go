@@ -241,3 +241,28 @@ func TestWalkBesideChanges(t *testing.T) {
 		}
 	}
 }
+
+// A directory that was not known when files behind it were fetched is read ahead
+// in as any other, once it is known.
+func TestWalkIntoADirectoryThatWasUnknown(t *testing.T) {
+	m := newMemory(t)
+	for dir, files := range []int{20, 40, 300} {
+		for i := range files {
+			put(t, m, fmt.Sprintf("d%d/f%03d", dir, i), "file 0 of 00")
+		}
+	}
+	f := newCache(t, plain{m}, cache.Config{TTL: time.Hour})
+	ctx := caller(t.Context())
+	names(t, ctx, f, ".")
+	names(t, ctx, f, "d2")
+	for _, dir := range []string{"d0", "d1"} {
+		before := f.State().Stats.AheadUsed
+		all := names(t, ctx, f, dir)
+		for _, name := range all {
+			openAt(t, ctx, f, dir+"/"+name)
+		}
+		if used := (f.State().Stats.AheadUsed - before) / walkSize; used < int64(len(all)/2) {
+			t.Errorf("%s: %d of %d files were fetched before they were opened", dir, used, len(all))
+		}
+	}
+}
