@@ -23,7 +23,14 @@ type sixMethods struct{ backends.Store }
 func newOverMemory(t *testing.T, ttl time.Duration) (*FS, *memory.Store) {
 	t.Helper()
 	m := memorytest.New(t, memory.Config{NoTmpfs: true, Size: 1 << 30})
-	f, err := New(t.Context(), sixMethods{m}, Config{Dir: t.TempDir(), Identity: "test:" + t.Name(), TTL: ttl})
+	return newOver(t, sixMethods{m}, Config{TTL: ttl}), m
+}
+
+// newOver returns a cache of s with a directory of its own, until the test ends.
+func newOver(t *testing.T, s backends.Store, cfg Config) *FS {
+	t.Helper()
+	cfg.Dir, cfg.Identity = t.TempDir(), "test:"+t.Name()
+	f, err := New(t.Context(), s, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +41,7 @@ func newOverMemory(t *testing.T, ttl time.Duration) (*FS, *memory.Store) {
 			t.Error(err)
 		}
 	})
-	return f, m
+	return f
 }
 
 // Files that come and go leave nothing behind, whether they are written and

@@ -120,23 +120,6 @@ func (s *counted) Put(ctx context.Context, name string, body *io.SectionReader, 
 	return s.Store.Put(ctx, name, body, o)
 }
 
-func newBounded(t *testing.T, s backends.Store, cfg Config) *FS {
-	t.Helper()
-	cfg.Dir, cfg.Identity = t.TempDir(), "test:"+t.Name()
-	f, err := New(t.Context(), s, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := f.Close(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return f
-}
-
 // at returns the node of a path, asking for each name.
 func at(f *FS, name string) (*tree.Node, error) {
 	n := f.tree.Root()
@@ -195,7 +178,7 @@ func TestForget(t *testing.T) {
 	}
 	put("d00/idle")
 	put("d00/used")
-	f := newBounded(t, s, Config{TTL: time.Hour, Entries: most, Grace: -1})
+	f := newOver(t, s, Config{TTL: time.Hour, Entries: most, Grace: -1})
 	k := newKernel()
 	read := func(name string) {
 		t.Helper()
@@ -319,7 +302,7 @@ func TestForgetBesideChanges(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			const workers, most = 4, 60
 			m := memorytest.New(t, memory.Config{NoTmpfs: true, Size: 1 << 30})
-			f := newBounded(t, wrap(m), Config{TTL: time.Hour, Entries: most, Grace: -1})
+			f := newOver(t, wrap(m), Config{TTL: time.Hour, Entries: most, Grace: -1})
 			k := newKernel()
 			f.OnHold(k)
 			var wg sync.WaitGroup

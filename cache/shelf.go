@@ -18,8 +18,7 @@ import (
 // A row belongs to the content that has adopted it, or that it was written for,
 // or to none. Of those that belong to none the shelf has the file and what
 // the budget counts for it. They are those that were last used before began,
-// but for the ones in busy, and those that were
-// given back since.
+// but for the ones in busy, and those that were given back since.
 type shelf struct {
 	fs    *FS
 	ix    *index.Index

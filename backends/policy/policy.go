@@ -127,7 +127,8 @@ func New(cfg Config) (*Policy, error) {
 // conflictsBeside takes into account that a route's own name has conflicts'
 // names beside it, in the route above, with the rights of the route's root.
 func (p *Policy) conflictsBeside() {
-	for i := range slices.Backward(p.routes) { // those above first, which they count for no further
+	// Those above first, so that it goes up by one route and no further.
+	for i := range slices.Backward(p.routes) {
 		if r := p.routes[i]; r.append && r.path != "" {
 			p.routes[p.routeOf(parentOf(r.path))].append = true
 		}
