@@ -16,8 +16,8 @@
 // cleared at chown, at truncate by an unprivileged caller, and at a write that
 // comes from a user other than root; not at a write that the kernel does by
 // itself (passthrough) on a file that got the bits after it was opened.
-// security.capability and POSIX ACLs do not exist: asking is ENODATA, setting
-// EOPNOTSUPP.
+// security.capability, SELinux labels and POSIX ACLs do not exist: asking and
+// setting is EOPNOTSUPP.
 //
 // # What is refused for good
 //

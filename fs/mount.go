@@ -176,8 +176,6 @@ func newServer(mountPoint string, raw fuse.RawFileSystem, o Options) (*fuse.Serv
 		ExplicitDataCacheControl: true,
 		// A link's target never changes while the node lives.
 		EnableSymlinkCaching: true,
-		// These names are answered "no such attribute" before they get here.
-		IgnoreSecurityLabels: true,
 		ExtraCapabilities:    fuse.CAP_HANDLE_KILLPRIV_V2,
 		// What is read comes as bytes. go-fuse would get a pipe ready for each
 		// answer to find that out, and log that one is too large for a pipe.
@@ -213,9 +211,11 @@ func newServer(mountPoint string, raw fuse.RawFileSystem, o Options) (*fuse.Serv
 	return srv, false, nil
 }
 
+// logLevel returns the level of what go-fuse says: who asks for every request is to
+// see them without asking for a level, too.
 func logLevel(debug bool) slog.Level {
 	if debug {
-		return slog.LevelDebug
+		return slog.LevelInfo
 	}
 	return slog.LevelWarn
 }

@@ -19,10 +19,12 @@ var (
 
 // noSuchXattr reports whether an attribute of this name can't exist on the
 // mount, because storing it would promise what nobody keeps: capabilities on
-// a nosuid mount, and lists of permissions that the kernel doesn't enforce.
+// a nosuid mount, and labels and lists of permissions that the kernel doesn't
+// enforce. The answer is EOPNOTSUPP, also to who asks for the value: ls -l then
+// asks for it once per file system and not once per file.
 func noSuchXattr(name string) bool {
 	switch name {
-	case "security.capability", "system.posix_acl_access", "system.posix_acl_default":
+	case "security.capability", "security.selinux", "system.posix_acl_access", "system.posix_acl_default":
 		return true
 	}
 	return false
@@ -33,7 +35,7 @@ func noSuchXattr(name string) bool {
 // asks for the size.
 func (n *inode) Getxattr(ctx context.Context, name string, dest []byte) (uint32, syscall.Errno) {
 	if noSuchXattr(name) {
-		return 0, syscall.ENODATA
+		return 0, syscall.EOPNOTSUPP
 	}
 	c := n.m.op(ctx, opRead)
 	defer c.end()
@@ -90,7 +92,7 @@ func (n *inode) Listxattr(ctx context.Context, dest []byte) (uint32, syscall.Err
 // Removexattr implements [gofs.NodeRemovexattrer].
 func (n *inode) Removexattr(ctx context.Context, name string) syscall.Errno {
 	if noSuchXattr(name) {
-		return syscall.ENODATA
+		return syscall.EOPNOTSUPP
 	}
 	c := n.m.op(ctx, opChange)
 	defer c.end()
