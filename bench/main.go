@@ -105,7 +105,7 @@ func parseFlags(args []string, errs io.Writer) (options, error) {
 	fl := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fl.SetOutput(errs)
 	o := options{args: args}
-	parts := fl.String("part", "local,store", "which parts to run, of local, store and growth")
+	parts := fl.String("part", "local,store", "which parts to run, of local, store and growth; serve: only keep the store of part store running")
 	growthFiles := fl.String("growth-files", "1000,10000,100000", "numbers of files of part growth")
 	growthSizes := fl.String("growth-sizes", "1KiB,32KiB,1MiB,32MiB,256MiB,1GiB", "sizes of files of part growth")
 	rows := fl.String("rows", "", "run only the workloads whose names match this regular expression")
@@ -137,8 +137,8 @@ func parseFlags(args []string, errs io.Writer) (options, error) {
 	}
 	o.parts, o.only = list(*parts), list(*only)
 	for _, p := range o.parts {
-		if !slices.Contains([]string{"local", "store", "growth"}, p) {
-			return o, usage(fl, "--part: there is no part %q, only local, store and growth", p)
+		if !slices.Contains([]string{"local", "store", "growth", "serve"}, p) {
+			return o, usage(fl, "--part: there is no part %q, only local, store, growth and serve", p)
 		}
 	}
 	var err error

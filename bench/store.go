@@ -36,13 +36,7 @@ func (b *bench) store(ctx context.Context, out io.Writer) error {
 // onStore starts a store, measures the rows and writes their table; then, if it is
 // not nil, what after makes of it.
 func (b *bench) onStore(ctx context.Context, out io.Writer, rows func(*storeData) []storeRow, after func(*storeTable)) (err error) {
-	d := likeS3
-	if b.quick {
-		d = delays{}
-	}
-	if b.storeTotal > 0 {
-		d.total = &pacer{perSecond: float64(b.storeTotal)}
-	}
+	d := b.likeS3()
 	server, err := b.startS3(ctx, filepath.Join(b.tmp, "versitygw"), d)
 	if err != nil {
 		return err
