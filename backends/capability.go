@@ -56,6 +56,14 @@ type FileStatter interface {
 	StatFile(ctx context.Context, name string) (Entry, error)
 }
 
+// StatWalker is implemented by stores where one listing has a name and what lies
+// below it.
+type StatWalker interface {
+	// StatWalk returns what Stat has of name and, if that is a directory, what
+	// [PageWalker.WalkPage] has of it: for one request as a rule.
+	StatWalk(ctx context.Context, name string) (Entry, Page, error)
+}
+
 // Copier is implemented by stores that copy without moving bytes through this
 // machine.
 type Copier interface {
@@ -204,11 +212,33 @@ func WalkPage(ctx context.Context, s Store, dir, after string) (Page, error) {
 		return Page{}, &fs.PathError{Op: "walk", Path: dir, Err: errors.ErrUnsupported}
 	}
 	p, err := w.WalkPage(ctx, dir, after)
-	if err == nil && p.More && (len(p.Entries) == 0 || WalkKey(p.Entries[len(p.Entries)-1]) <= after) {
-		// Whoever goes on after the last entry would do so for ever.
-		err = &fs.PathError{Op: "walk", Path: dir, Err: fmt.Errorf("the store's page after %q says that there is more, and does not go on", after)}
+	if err == nil {
+		err = p.check(dir, after)
 	}
 	return p, err
+}
+
+// check returns an error for a page that nobody can go on behind: who went on
+// after its last entry would do so for ever.
+func (p Page) check(dir, after string) error {
+	if !p.More || len(p.Entries) > 0 && WalkKey(p.Entries[len(p.Entries)-1]) > after {
+		return nil
+	}
+	return &fs.PathError{Op: "walk", Path: dir, Err: fmt.Errorf("the store's page after %q says that there is more, and does not go on", after)}
+}
+
+// StatWalk returns the entry of name and, if it is a directory, a page of its walk,
+// or is [errors.ErrUnsupported], as [WalkPage] is.
+func StatWalk(ctx context.Context, s Store, name string) (Entry, Page, error) {
+	w, ok := s.(StatWalker)
+	if !ok {
+		return Entry{}, Page{}, &fs.PathError{Op: "stat", Path: name, Err: errors.ErrUnsupported}
+	}
+	e, p, err := w.StatWalk(ctx, name)
+	if err == nil {
+		err = p.check(name, "")
+	}
+	return e, p, err
 }
 
 // StatFile returns the entry of a name that was a file. See [FileStatter]; the

@@ -130,12 +130,13 @@ type FS struct {
 	descriptors descriptors
 	forgetting  forgetting
 
-	begun    []uploadRecord // uploads that an earlier process began
-	walks    walks          // what programs go through
-	surveys  surveys        // of what lies before them
-	noPages  atomic.Bool    // the store has no flat listings page by page
-	noParts  atomic.Bool    // the store can't make files of parts, or not with our conditions
-	noCopies atomic.Bool    // it can't copy parts
+	begun    []uploadRecord          // uploads that an earlier process began
+	walks    walks                   // what programs go through
+	surveys  surveys                 // of what lies before them
+	noPages  atomic.Bool             // the store has no flat listings page by page
+	cut      atomic.Pointer[cutPage] // the last page that was cut off
+	noParts  atomic.Bool             // the store can't make files of parts, or not with our conditions
+	noCopies atomic.Bool             // it can't copy parts
 
 	streams    streamSizes   // of the parts that are sent of growing files; 0 is none
 	streaming  chan struct{} // has a place for each such part under way

@@ -38,6 +38,8 @@ type dir struct {
 	// directory is large.
 	listed time.Time
 	big    bool
+	// denied says that this user may not list it.
+	denied bool
 	// deep says that a flat listing of what is below needs more than a page.
 	deep bool
 	// ahead is the survey that has listed it before anybody asked, and how many
@@ -65,6 +67,10 @@ type dir struct {
 }
 
 func dirOf(n *tree.Node) *dir { return n.Data.(*dir) }
+
+// unknown reports whether a page of what is in it and below may tell a lot. d.mu is
+// held.
+func (d *dir) unknown() bool { return d.listed.IsZero() && !d.deep }
 
 // begin says that name is going to be changed by this machine.
 func (d *dir) begin(name string) {

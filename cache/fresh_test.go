@@ -12,7 +12,7 @@ import (
 )
 
 // asking is a probe of a store that, like S3, asks less for a file than for a
-// name, and lists page by page.
+// name, lists page by page, and has a name and what is below it in one listing.
 type asking struct{ *probe }
 
 func (a asking) StatFile(ctx context.Context, name string) (backends.Entry, error) {
@@ -27,6 +27,13 @@ func (a asking) WalkPage(ctx context.Context, dir, after string) (backends.Page,
 		return backends.Page{}, err
 	}
 	return backends.WalkPage(ctx, a.Store, dir, after)
+}
+
+func (a asking) StatWalk(ctx context.Context, name string) (backends.Entry, backends.Page, error) {
+	if err := a.call("look", name); err != nil {
+		return backends.Entry{}, backends.Page{}, err
+	}
+	return backends.StatWalk(ctx, a.Store, name)
 }
 
 // After the ttl a lone question about a file that was known costs one request for

@@ -16,8 +16,8 @@ import (
 // A name is taken from the tree while the store confirmed it less than the ttl
 // ago, by a listing of its directory or by itself. After that the store is
 // asked: for the one name, or, when it is the second within a second and the
-// directory is small, for the whole directory in one listing. The first question
-// about a directory is for a page of what is in it and below. A directory on
+// directory is small, for the whole directory in one listing. A name of which nothing
+// is known is asked for with what is below it (see glance). A directory on
 // the way to a name is believed longer (dirTrust ttls): if a file below it is
 // there, so is the directory, and if not, asking for the file says so as
 // well. So are the records of a directory for a file whose version is still the
@@ -156,25 +156,20 @@ func (c *FS) confirmed(d *dir, name string, n *tree.Node) bool {
 func (c *FS) ask(ctx context.Context, p *tree.Node, name string) (asked time.Time, err error) {
 	d := dirOf(p)
 	d.mu.Lock()
-	second := time.Since(d.lone) < time.Second
-	// Of a directory that nobody has asked about, a page costs no more than one
-	// name, and may bring all that is below it.
-	first := d.listed.IsZero() && !d.deep && !c.noPages.Load()
-	list := (first || second) && !d.big && c.cfg.TTL > 0
+	list := !d.big && !d.denied && c.cfg.TTL > 0
+	first := list && d.unknown() && c.paged()
+	second := list && time.Since(d.lone) < time.Second
 	d.lone = time.Now()
 	d.mu.Unlock()
-	if list {
+	if first || second {
 		asked := time.Now()
 		if c.surveyed(ctx, c.visit(ctx, p, false), p) {
 			return asked, nil
 		}
-		asked, err := c.list(ctx, p, smallDir, !second)
-		if errors.Is(err, fs.ErrPermission) {
-			// Who may not list may still read; see Stat of such a store.
-			d.mu.Lock()
-			d.big = true
-			d.mu.Unlock()
-		} else if !errors.Is(err, errBig) {
+	}
+	if second {
+		asked, err := c.list(ctx, p, smallDir)
+		if !d.unlistable(err) && !errors.Is(err, errBig) {
 			if errors.Is(err, fs.ErrNotExist) {
 				err = nil // the directory is gone: so is the name
 			}
@@ -192,17 +187,38 @@ func (c *FS) ask(ctx context.Context, p *tree.Node, name string) (asked time.Tim
 		return time.Time{}, fs.ErrNotExist
 	}
 	return c.share(ctx, m.asked, fmt.Sprint("stat ", p.ID(), " ", name), func(ctx context.Context) error {
-		e, err := c.statOf(ctx, p, name, path)
-		// Where this machine has a directory, the store may still have a file.
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, backends.ErrNotDir) {
-			return err
+		err := m.glance(ctx, name, path)
+		if d.unlistable(err) || errors.Is(err, errors.ErrUnsupported) {
+			err = m.stat(ctx, name, path)
 		}
-		var found *backends.Entry
-		if err == nil {
-			found = &e
-		}
-		return m.one(ctx, name, found)
+		return err
 	})
+}
+
+// unlistable reports whether err says that this user may not list, and keeps that in
+// mind: who may not list may still read.
+func (d *dir) unlistable(err error) bool {
+	if !errors.Is(err, fs.ErrPermission) {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.denied = true
+	return true
+}
+
+// stat asks the store about name in m.dir, and nothing else.
+func (m merging) stat(ctx context.Context, name, key string) error {
+	e, err := m.c.statOf(ctx, m.dir, name, key)
+	// Where this machine has a directory, the store may still have a file.
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, backends.ErrNotDir) {
+		return err
+	}
+	var found *backends.Entry
+	if err == nil {
+		found = &e
+	}
+	return m.one(ctx, name, found)
 }
 
 // statOf asks the store about name in p, which it has under key. What was a file
@@ -296,49 +312,31 @@ func (c *FS) refresh(ctx context.Context, p *tree.Node) error {
 		return nil
 	}
 	return again(func() error {
-		_, err := c.list(ctx, p, 0, false)
+		_, err := c.list(ctx, p, 0)
 		return err
 	})
 }
 
 // list lists p and merges the listing. With a limit it gives up with errBig
-// when there are more entries than that, or paged says that it is only to be
-// done by pages of flat listings and the store has none.
-func (c *FS) list(ctx context.Context, p *tree.Node, limit int, paged bool) (asked time.Time, err error) {
+// when there are more entries than that.
+func (c *FS) list(ctx context.Context, p *tree.Node, limit int) (asked time.Time, err error) {
 	m, ok := c.merging(p)
 	if !ok {
 		// All that is in it is here; or it was removed and is still open.
 		return m.asked, nil
 	}
 	return c.share(ctx, m.asked, fmt.Sprint("list ", p.ID(), " ", limit), func(ctx context.Context) error {
-		return m.listing(ctx, limit, paged)
+		return m.listing(ctx, limit)
 	})
 }
 
 // listing is list for one that asks: a page of a flat listing, which is enough
 // for all that is below a small directory, and if that is cut off what follows
 // in the directory itself.
-func (m merging) listing(ctx context.Context, limit int, paged bool) error {
-	d := dirOf(m.dir)
-	d.mu.Lock()
-	flat := !d.deep
-	d.mu.Unlock()
-	var l flatPage
-	if flat {
-		var err error
-		if l, err = m.page(ctx); err != nil {
-			return m.listFailed(err)
-		}
-		if paged && m.c.noPages.Load() {
-			return errBig
-		}
-		if l.whole {
-			if err := m.all(ctx, l.direct); err != nil {
-				return err
-			}
-			_, err := m.c.mergeFlat(ctx, l.below, nil)
-			return err
-		}
+func (m merging) listing(ctx context.Context, limit int) error {
+	m, l, err := m.page(ctx)
+	if err != nil {
+		return m.listFailed(err)
 	}
 	all := l.direct
 	after := ""
@@ -346,7 +344,7 @@ func (m merging) listing(ctx context.Context, limit int, paged bool) error {
 		after = all[len(all)-1].Key()
 	}
 	tooMany := func() bool { return limit > 0 && len(all) >= limit }
-	if !tooMany() {
+	if !l.whole && !tooMany() {
 		for e, err := range m.c.store.List(ctx, m.key, after) {
 			if err != nil {
 				return m.listFailed(err)
@@ -356,52 +354,15 @@ func (m merging) listing(ctx context.Context, limit int, paged bool) error {
 			}
 		}
 	}
-	if tooMany() {
+	if !l.whole && tooMany() {
+		d := dirOf(m.dir)
 		d.mu.Lock()
 		d.big = true
 		d.mu.Unlock()
 		return errBig
 	}
-	if err := m.all(ctx, all); err != nil {
-		return err
-	}
-	_, err := m.c.mergeFlat(ctx, l.below, nil)
-	return err
-}
-
-// flatPage is what a page of a flat listing says of a directory.
-type flatPage struct {
-	whole  bool             // it is all that is below
-	direct []backends.Entry // children, up to where it was cut off
-	below  []flatDir        // directories below, of which all is known
-}
-
-// page asks for the first page of a flat listing of m.dir.
-func (m merging) page(ctx context.Context) (flatPage, error) {
-	c, d := m.c, dirOf(m.dir)
-	if c.cfg.TTL == 0 || c.noPages.Load() {
-		return flatPage{}, nil // nothing but the answer to the question is believed
-	}
-	p, err := backends.WalkPage(ctx, c.store, m.key, "")
-	if errors.Is(err, errors.ErrUnsupported) {
-		c.noPages.Store(true)
-		return flatPage{}, nil
-	}
-	if err != nil {
-		return flatPage{}, err
-	}
-	l := newFlat(m)
-	for _, e := range p.Entries {
-		l.add(e)
-	}
-	if !p.More {
-		l.enter(m.key)
-	} else {
-		d.mu.Lock()
-		d.deep = true
-		d.mu.Unlock()
-	}
-	return flatPage{whole: !p.More, direct: l.open[0].entries, below: l.take()}, nil
+	l.direct = all
+	return m.known(ctx, l)
 }
 
 // listFailed sorts out what a failed listing means: a directory that exists

@@ -151,8 +151,33 @@ func (m merging) all(ctx context.Context, entries []backends.Entry) error {
 	if d.seen.Before(m.asked) {
 		d.seen = m.asked
 	}
-	d.big = len(entries) >= smallDir
+	d.big, d.denied = len(entries) >= smallDir, false
 	clear(d.absent)
+	d.mu.Unlock()
+	m.c.learned()
+	m.seen()
+	return nil
+}
+
+// some merges the beginning of a listing, all records of m.dir included.
+func (m merging) some(ctx context.Context, entries []backends.Entry) error {
+	entries, records := split(entries)
+	if err := m.load(ctx, records); err != nil {
+		return err
+	}
+	end, err := m.begin()
+	if err != nil {
+		return err
+	}
+	defer end()
+	m.loaded()
+	d := dirOf(m.dir)
+	d.mu.Lock()
+	for _, e := range entries {
+		if !m.c.haunts(e) && e.Mode.Type() != fs.ModeSymlink { // what it points to was not asked for
+			m.present(d, e.Base(), e, "")
+		}
+	}
 	d.mu.Unlock()
 	m.c.learned()
 	m.seen()

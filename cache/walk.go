@@ -11,8 +11,10 @@ import (
 
 const (
 	// firstWindow and maxWalkWindow are how many files a cursor may have fetched
-	// that nobody has opened yet, at its beginning and at most.
-	firstWindow, maxWalkWindow = 8, 512
+	// that nobody has opened yet, at its beginning and at most. Who has read a
+	// directory and opens its files one after another, as grep -r does, is
+	// hardly going to stop: readWindow is his beginning.
+	firstWindow, readWindow, maxWalkWindow = 8, 32, 512
 	// windowBytes is what these files may have together, beyond as many bytes as
 	// were used.
 	windowBytes = 16 << 20
@@ -57,6 +59,7 @@ type cursor struct {
 	near   int        // files that were opened in the same directory, in another order
 	beyond *traversal // the files after those that were guessed
 	window int        // how many files may be ahead of it
+	widest int        // the widest window that it had
 	ahead  int        // how many are
 }
 
@@ -109,7 +112,7 @@ func (w *walk) hit(c *FS, f *file, right *guess) {
 	w.vain.add(-1, -right.size)
 	c.stats.aheadUsed.Add(right.size)
 	w.misses = 0
-	right.cursor.window = min(right.cursor.window+1, maxWalkWindow)
+	right.cursor.widen(right.cursor.window + 1)
 }
 
 // miss finds out from where the group has come to f, dir's child name, that
@@ -121,12 +124,16 @@ func (g *group) miss(c *FS, f *file, dir *tree.Node, name string) *cursor {
 			cur.sure, cur.near, cur.window = false, 0, 0
 		}
 	}
-	cur := w.from(c, g, f, dir)
+	cur, begins := w.from(c, g, f, dir)
 	if cur == nil {
 		cur = &cursor{}
 		w.cursors = append([]*cursor{cur}, w.cursors[:min(len(w.cursors), maxCursors-1)]...)
 	}
-	cur.window = max(cur.window/2, firstWindow)
+	cur.window /= 2
+	cur.widen(firstWindow)
+	if begins && w.used.files == 0 && w.vain.files == 0 && g.goesOver(dir) {
+		cur.widen(readWindow)
+	}
 	if cur.ahead >= cur.window {
 		// It has gone elsewhere than was guessed, perhaps to a directory that was
 		// not known then. Those files may still have their turn, but leave no room.
@@ -138,9 +145,15 @@ func (g *group) miss(c *FS, f *file, dir *tree.Node, name string) *cursor {
 	return cur
 }
 
-// from returns the cursor that has come to f, nil if none has. walks.mu is
-// held.
-func (w *walk) from(c *FS, g *group, f *file, dir *tree.Node) *cursor {
+// widen makes the window n files wide, if it is not wider.
+func (cur *cursor) widen(n int) {
+	cur.window = max(cur.window, min(n, maxWalkWindow))
+	cur.widest = max(cur.widest, cur.window)
+}
+
+// from returns the cursor that has come to f, nil if none has, and whether it is now
+// that its order is known. walks.mu is held.
+func (w *walk) from(c *FS, g *group, f *file, dir *tree.Node) (cur *cursor, begins bool) {
 	first := func(i int) *cursor {
 		cur := w.cursors[i]
 		w.cursors = slices.Insert(slices.Delete(w.cursors, i, i+1), 0, cur)
@@ -155,8 +168,9 @@ func (w *walk) from(c *FS, g *group, f *file, dir *tree.Node) *cursor {
 				n = tr.file(&steps)
 			}
 			if n == f.node {
+				begins := !cur.sure
 				cur.order, cur.sure = o, true
-				return first(i)
+				return first(i), begins
 			}
 		}
 	}
@@ -164,10 +178,10 @@ func (w *walk) from(c *FS, g *group, f *file, dir *tree.Node) *cursor {
 		if cur.dir == dir {
 			cur.near++
 			cur.sure = cur.sure || cur.near > 1
-			return first(i)
+			return first(i), false
 		}
 	}
-	return nil
+	return nil, false
 }
 
 // goesOver reports whether the group goes through the children of dir.
@@ -198,15 +212,16 @@ func (w *walk) drop(f *file, gs *guess) {
 }
 
 // mayFetch reports whether one more file may be fetched for cur: there is room
-// in its window, and what the walk has fetched in vain so far is not more than
-// what it was right about and the windows. walks.mu is held.
+// in its window, and what the walk has fetched in vain so far, all that is ahead
+// included, is not more than what it was right about and the windows that it had.
+// walks.mu is held.
 func (w *walk) mayFetch(cur *cursor) bool {
 	if cur.ahead >= cur.window || w.vain.bytes >= w.used.bytes+windowBytes {
 		return false
 	}
 	may := w.used.files
 	for _, c := range w.cursors {
-		may += int64(c.window)
+		may += int64(c.widest)
 	}
 	return w.vain.files < may
 }

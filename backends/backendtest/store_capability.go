@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/agentfs/agentfs/backends"
@@ -81,6 +82,38 @@ var storeCapabilityUnits = []unit[*storeEnv]{
 		}
 		if _, err := backends.WalkPage(e.ctx, e.s, "none", ""); !errors.Is(err, fs.ErrNotExist) {
 			e.Errorf("WalkPage of a directory that is not there: %v, want ErrNotExist", err)
+		}
+	}},
+	{"StatWalk", func(e *storeEnv) {
+		e.growTree()
+		for _, name := range []string{"a-1", "a.txt", "a!/x", "a0", "b/c", "b-d/e"} {
+			e.put(name, "beside")
+		}
+		if _, _, err := backends.StatWalk(e.ctx, e.s, "."); errors.Is(err, errors.ErrUnsupported) {
+			e.Skipf("StatWalk: %v", err)
+		}
+		for _, name := range append(e.walk(".", ""), ".", "a!", "b-d") {
+			name = strings.TrimSuffix(name, "/")
+			got, p, err := backends.StatWalk(e.ctx, e.s, name)
+			if err != nil || got != e.stat(name) {
+				e.Errorf("StatWalk(%q): %+v, %v; Stat has %+v", name, got, err, e.stat(name))
+			}
+			var want []string
+			if got.IsDir() {
+				want = e.walk(name, "")
+			}
+			have := walkNames(p.Entries)
+			if p.More && len(have) > 0 && len(have) < len(want) {
+				want = want[:len(have)]
+			}
+			if !slices.Equal(have, want) {
+				e.Errorf("StatWalk(%q) has %q (more: %v) below it, Walk has %q", name, have, p.More, want)
+			}
+		}
+		for _, name := range []string{"none", "a/none", "none/f", "a/b/cc/none"} {
+			if _, _, err := backends.StatWalk(e.ctx, e.s, name); !errors.Is(err, fs.ErrNotExist) {
+				e.Errorf("StatWalk(%q): %v, want ErrNotExist", name, err)
+			}
 		}
 	}},
 	{"StatFile", func(e *storeEnv) {

@@ -59,6 +59,26 @@ func (w *Faulty) WalkPage(ctx context.Context, dir, after string) (backends.Page
 	return page, nil
 }
 
+// StatWalk counts as a Walk.
+func (w *Faulty) StatWalk(ctx context.Context, name string) (backends.Entry, backends.Page, error) {
+	walker, ok := w.s.(backends.StatWalker)
+	if !ok {
+		return backends.Entry{}, backends.Page{}, errors.ErrUnsupported
+	}
+	f, err := w.begin(ctx, "Walk", name)
+	if err != nil {
+		return backends.Entry{}, backends.Page{}, err
+	}
+	e, page, err := walker.StatWalk(ctx, name)
+	if err == nil && f.cut >= 0 && int64(len(page.Entries)) > f.cut {
+		err = f.wrap(io.ErrUnexpectedEOF)
+	}
+	if err = f.end(err); err != nil {
+		return backends.Entry{}, backends.Page{}, err
+	}
+	return e, page, nil
+}
+
 func (w *Faulty) Copy(ctx context.Context, from string, src backends.If, to string, opts backends.PutOptions) (backends.Entry, error) {
 	c, ok := w.s.(backends.Copier)
 	if !ok {

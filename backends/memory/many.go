@@ -29,3 +29,13 @@ const pageSize = 1000
 func (s *Store) WalkPage(ctx context.Context, dir, after string) (backends.Page, error) {
 	return backends.PageOf(backends.Walk(ctx, s, dir, after), pageSize)
 }
+
+// StatWalk implements [backends.StatWalker].
+func (s *Store) StatWalk(ctx context.Context, name string) (backends.Entry, backends.Page, error) {
+	e, err := s.Stat(ctx, name)
+	if err != nil || !e.IsDir() {
+		return e, backends.Page{}, err
+	}
+	p, err := s.WalkPage(ctx, name, "")
+	return e, p, err
+}

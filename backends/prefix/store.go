@@ -162,6 +162,26 @@ func (p *store) WalkPage(ctx context.Context, dir, after string) (backends.Page,
 	return page, p.fail(err)
 }
 
+func (p *store) StatWalk(ctx context.Context, name string) (backends.Entry, backends.Page, error) {
+	if name == "." {
+		e, err := p.Stat(ctx, name)
+		if err != nil {
+			return e, backends.Page{}, err
+		}
+		page, err := p.WalkPage(ctx, name, "")
+		return e, page, err
+	}
+	outer, err := p.outer("stat", name)
+	if err != nil {
+		return backends.Entry{}, backends.Page{}, err
+	}
+	e, page, err := backends.StatWalk(ctx, p.s, outer)
+	for i := range page.Entries {
+		page.Entries[i] = p.entry(page.Entries[i])
+	}
+	return p.entry(e), page, p.fail(err)
+}
+
 // outerWalk returns the arguments of a walk for the wrapped store.
 func (p *store) outerWalk(dir, after string) (outerDir, outerAfter string, err error) {
 	outerDir, err = p.outer("walk", dir)

@@ -75,6 +75,10 @@ func (r *store) WalkPage(ctx context.Context, dir, after string) (backends.Page,
 	return backends.WalkPage(ctx, r.s, dir, after)
 }
 
+func (r *store) StatWalk(ctx context.Context, name string) (backends.Entry, backends.Page, error) {
+	return backends.StatWalk(ctx, r.s, name)
+}
+
 func (r *store) Readlink(ctx context.Context, name string) (string, error) {
 	return backends.Readlink(ctx, r.s, name)
 }

@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -158,6 +159,7 @@ type lister struct {
 	s         *Store
 	ctx       context.Context
 	prefix    string
+	only      string // keys that begin with this, not all below the prefix
 	delimiter string
 	start     string  // list after this key
 	token     *string // of the next page
@@ -227,7 +229,7 @@ func (l *lister) hidden(it item) (decided, hidden bool) {
 func (l *lister) page() error {
 	s := l.s
 	in := &s3.ListObjectsV2Input{
-		Bucket: s.bucket(), Prefix: &l.prefix, MaxKeys: aws.Int32(int32(s.cfg.PageSize)), EncodingType: types.EncodingTypeUrl,
+		Bucket: s.bucket(), Prefix: aws.String(cmp.Or(l.only, l.prefix)), MaxKeys: aws.Int32(int32(s.cfg.PageSize)), EncodingType: types.EncodingTypeUrl,
 		ContinuationToken: l.token, RequestPayer: s.payer(),
 	}
 	if l.delimiter != "" {

@@ -95,6 +95,19 @@ func TestHiddenByDirectory(t *testing.T) {
 		if !strings.Contains(logged(), "hides") {
 			t.Errorf("%s: nothing logged", what)
 		}
+		for name, below := range map[string][]string{"x": {"x/in"}, "x-1": nil, "y": nil, "z": {"z/in"}, "m": nil} {
+			e, p, err := s.StatWalk(t.Context(), name)
+			if err != nil || e.Name != name || e.IsDir() != strings.Contains("xzm", name) {
+				t.Errorf("%s: StatWalk(%q) = %+v, %v", what, name, e, err)
+			}
+			var walked []string
+			for _, e := range p.Entries {
+				walked = append(walked, e.Name)
+			}
+			want(t, fmt.Sprintf("StatWalk(%q) in %s", name, what), walked, below)
+		}
+		_, _, err := s.StatWalk(t.Context(), "x.")
+		wantIs(t, "StatWalk of what others begin with", err, fs.ErrNotExist)
 	}
 	s := srv.Store(t)
 	e, err := s.Stat(t.Context(), "x")
