@@ -21,6 +21,7 @@ type handle struct {
 	// writing says that f.writing counts this handle; f.mu protects it.
 	writing bool
 	heard   heard
+	lent    *layer // whose file the kernel reads by itself
 }
 
 var (
@@ -147,6 +148,7 @@ func (h *handle) Close(ctx context.Context) error {
 		// Writes through a mapping may come after the last close(2).
 		err = h.closing(ctx)
 	}
+	h.takeBack()
 	h.c.done()
 	f := h.f
 	f.mu.Lock()

@@ -41,7 +41,7 @@ func (f *mountFlags) register(cmd *cobra.Command) {
 	fl.DurationVar(&f.timeout, "timeout", defaultTimeout, "give up on one operation after this time: the program gets an error")
 	fl.DurationVar(&f.drainTimeout, "drain-timeout", defaultDrainTimeout, "at the end, wait at most so long for the stores; 0 waits for ever")
 	fl.BoolVar(&f.debugFuse, "debug-fuse", false, "log every operation of the kernel (a lot)")
-	fl.BoolVar(&f.noPass, "no-passthrough", false, "don't let the kernel read and write the files of memory and host routes by itself")
+	fl.BoolVar(&f.noPass, "no-passthrough", false, "don't let the kernel read and write the files of memory and host routes, and read those in the cache of read-only routes, by itself")
 	must(cmd.MarkFlagDirname("cache-dir"))
 }
 

@@ -2,12 +2,15 @@ package semantics
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/agentfs/agentfs/backends/s3/s3test"
 )
@@ -113,12 +116,13 @@ func TestWalksAreReadAhead(t *testing.T) {
 
 // One file that is opened is one object that is asked for, and nothing beside it:
 // no neighbour is fetched, and of the directories on the way a page and the records
-// each. (One listing is the mount's own look at the bucket.)
+// of attributes each.
 func TestALoneOpenFetchesNothingElse(t *testing.T) {
 	server := s3test.Versitygw(t)
 	putTree(t, server)
 	m := startCrowd(t, server)
 	run(t, m.dir, "cat", "tree/d5/f5.txt")
+	// One listing more is the mount's own look at the bucket.
 	if counts := m.proxy.Counts(); counts["GetObject"] != 1 || m.proxy.Total() > 4 {
 		t.Errorf("cat of one file took %v", counts)
 	}
@@ -203,4 +207,41 @@ func TestRangesOfALargeFile(t *testing.T) {
 			t.Errorf("%d bytes took %d from the store, %d requests at once", size, fetched, m.most.Load())
 		}
 	})
+}
+
+// On a route that takes no changes (read_only=true), a large file all of which is in
+// the cache is read by the kernel itself, without a word to the process, if that runs
+// as root on Linux 6.9 or later (FUSE passthrough). The first reader after a mount
+// has it compared with its sums. On a route that takes changes the kernel would
+// write by itself, too, so there it asks.
+func TestKernelReadsTheCache(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root may let the kernel do that")
+	}
+	server := s3test.Versitygw(t)
+	content := lettersOf(3 << 20)
+	server.Put(t, keyPrefix+"large", content)
+	for _, readOnly := range []bool{true, false} {
+		m := startCrowd(t, server, "read_only", strconv.FormatBool(readOnly))
+		asked := func() int64 { return m.stat("agentfs_reads_hit_total") + m.stat("agentfs_reads_missed_total") }
+		again := func() {
+			t.Helper()
+			f := open(t, m.path("large"), os.O_RDONLY)
+			defer f.Close()
+			// What the kernel has in memory it asks nobody for.
+			ok(t, "fadvise", unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
+			p := make([]byte, len(content))
+			_, err := io.ReadFull(f, p)
+			ok(t, "read", err)
+			if string(p) != content {
+				t.Error("what is read is not the object")
+			}
+		}
+		again()
+		before := asked()
+		again()
+		if after := asked(); (after == before) != readOnly {
+			t.Errorf("read_only=%v: the process was asked %d times while what is here was read", readOnly, after-before)
+		}
+	}
 }
