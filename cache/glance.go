@@ -105,6 +105,12 @@ func (m merging) glance(ctx context.Context, name, key string) error {
 	if err != nil || !n.IsDir() || dirOf(n).local {
 		return nil // changed here meanwhile
 	}
+	if len(p.Entries) >= pageEntries/2 {
+		// A page of what is below m.dir would have the same once more.
+		d.mu.Lock()
+		d.deep = true
+		d.mu.Unlock()
+	}
 	below := merging{c: c, dir: n, key: key, asked: m.asked, moves: m.moves}
 	if err := below.merge(ctx, below.sort(p)); !errors.Is(err, errMoved) {
 		return err

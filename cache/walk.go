@@ -177,8 +177,9 @@ func (w *walk) from(c *FS, g *group, f *file, dir *tree.Node) (cur *cursor, begi
 	for i, cur := range w.cursors {
 		if cur.dir == dir {
 			cur.near++
-			cur.sure = cur.sure || cur.near > 1
-			return first(i), false
+			begins := !cur.sure && cur.near > 1
+			cur.sure = cur.sure || begins
+			return first(i), begins
 		}
 	}
 	return nil, false
