@@ -88,7 +88,7 @@ func (b *bench) growthRows() (g growthRows) {
 			g.sizes = append(g.sizes, growthSize(data[:n]))
 		}
 	}
-	keep := func(r storeRow) bool { return !b.rows.MatchString(r.name) }
+	keep := func(r storeRow) bool { return !b.wantsRow(r.name) }
 	g.files, g.readers, g.sizes = slices.DeleteFunc(g.files, keep), slices.DeleteFunc(g.readers, keep), slices.DeleteFunc(g.sizes, keep)
 	return g
 }

@@ -83,7 +83,7 @@ func (b *bench) dataRow(fio, write, random bool, block int) localRow {
 func (b *bench) matching(rows []localRow) []localRow {
 	var wanted []localRow
 	for _, r := range rows {
-		if b.rows.MatchString(r.name) {
+		if b.wantsRow(r.name) {
 			wanted = append(wanted, r)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 
 // memory measures what files and open handles cost the server of a mount.
 func (b *bench) memory(ctx context.Context, out io.Writer) error {
-	if b.memFiles == 0 || !b.rows.MatchString("memory") {
+	if b.memFiles == 0 || !b.wantsRow("memory") {
 		return nil
 	}
 	lines := [][]string{{"memory", "bytes per empty file", "bytes per 4 KiB file", "bytes per open handle", "more descriptors while open", "kernel slab per empty file"}}

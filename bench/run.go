@@ -18,6 +18,7 @@ type bench struct {
 	tmp  string // scratch directory of the run
 	log  *log.Logger
 
+	matched  bool     // a workload has a name that --rows matches
 	failures int      // of what has to work: all but other people's mounts
 	notes    []string // for the end of the report
 }
@@ -57,10 +58,20 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	for _, n := range b.notes {
 		fmt.Fprintf(out, "* %s\n", n)
 	}
+	if !b.matched && !slices.Contains(b.parts, "serve") {
+		return fmt.Errorf("--rows: no workload of part %s has a name that matches %s", strings.Join(b.parts, " or "), b.rows)
+	}
 	if b.failures > 0 {
 		return fmt.Errorf("%d workloads failed; the report says which and why", b.failures)
 	}
 	return nil
+}
+
+// wantsRow reports whether the workload of this name was asked for.
+func (b *bench) wantsRow(name string) bool {
+	wanted := b.rows.MatchString(name)
+	b.matched = b.matched || wanted
+	return wanted
 }
 
 // fail records that a candidate did not do what a workload asks.

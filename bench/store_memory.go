@@ -14,7 +14,7 @@ import (
 // have yet, and for entries that a store listed.
 func (r *storeRun) storeMemory(ctx context.Context, out io.Writer) error {
 	p, ok := r.peer(agentfs)
-	if !ok || r.storePending+r.storeEntries == 0 || !r.rows.MatchString("memory") {
+	if !ok || r.storePending+r.storeEntries == 0 || !r.wantsRow("memory") {
 		return nil
 	}
 	lines := [][]string{{"memory of agentfs", "bytes each", "resident in all, before and after"}}

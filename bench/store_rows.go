@@ -58,7 +58,7 @@ func (r storeRow) verify(ctx context.Context, direct *sdk, prefix string) error 
 // one: a row in one of these lists.
 func (b *bench) storeRows(d *storeData) []storeRow {
 	rows := slices.Concat(b.firstRows(), d.smallRows(), d.editRows(), d.appendRows(), d.largeRows(), d.gitRows(), d.warmRows(), b.directRows())
-	return slices.DeleteFunc(rows, func(r storeRow) bool { return !b.rows.MatchString(r.name) })
+	return slices.DeleteFunc(rows, func(r storeRow) bool { return !b.wantsRow(r.name) })
 }
 
 // firstRows are about what a mount asks a store once.
