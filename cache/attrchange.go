@@ -17,6 +17,7 @@ func (c *FS) setAttr(t *tree.Node, ch backends.AttrChange, sized bool) error {
 	before := c.tree.Attr(t)
 	c.tree.SetAttr(t, ch)
 	own := attrsOf(t)
+	mode, mtime, atime := own.mode, own.mtime.Load(), own.atime.Load()
 	fresh := false // what the store will say of the time is as good
 	if f, ok := t.Data.(*file); ok {
 		f.mu.Lock()
@@ -35,7 +36,17 @@ func (c *FS) setAttr(t *tree.Node, ch backends.AttrChange, sized bool) error {
 	if ch.Has(backends.SetAtime) {
 		own.atime.Store(chosen(backends.SetAtime))
 	}
+	// tar and cp -a give each file the owner that it has: nothing that anybody keeps.
+	if sameButCtime(before, c.tree.Attr(t)) && own.mode == mode && own.mtime.Load() == mtime && own.atime.Load() == atime {
+		return nil
+	}
 	return c.attrsChanged(t)
+}
+
+// sameButCtime reports whether mode, owner and times are the same; the time of the
+// last change of attributes nobody sets, and no store keeps.
+func sameButCtime(a, b backends.Attr) bool {
+	return a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID && a.Mtime.Equal(b.Mtime) && a.Atime.Equal(b.Atime)
 }
 
 // attrsChanged records a change of t's attributes that has been made in the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"time"
 
 	"github.com/agentfs/agentfs/backends"
 )
@@ -19,6 +20,13 @@ type flatPage struct {
 type cutPage struct {
 	flatPage
 	of merging
+}
+
+// answers reports whether the page is what m would ask for. An older one may not
+// know of changes that this machine has forgotten (see prune).
+func (cut *cutPage) answers(m merging) bool {
+	return cut != nil && cut.of.dir == m.dir && cut.of.key == m.key && cut.of.moves == m.moves &&
+		m.c.fresh(cut.of.asked) && time.Since(cut.of.asked) < storeTimeout
 }
 
 // sort makes of a page of what is below m.dir what it says of it.
@@ -42,7 +50,7 @@ func (m merging) sort(p backends.Page) flatPage {
 // it says little. The merging that it returns is that of the question.
 func (m merging) page(ctx context.Context) (merging, flatPage, error) {
 	c, d := m.c, dirOf(m.dir)
-	if cut := c.cut.Load(); cut != nil && cut.of.dir == m.dir && cut.of.key == m.key && cut.of.moves == m.moves && c.fresh(cut.of.asked) {
+	if cut := c.cut.Load(); cut.answers(m) {
 		return cut.of, cut.flatPage, nil
 	}
 	d.mu.Lock()
