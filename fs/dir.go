@@ -195,7 +195,7 @@ func (h *dirHandle) Fsyncdir(ctx context.Context, _ uint32) syscall.Errno {
 
 // Fsync implements [gofs.NodeFsyncer].
 func (n *inode) Fsync(ctx context.Context, f gofs.FileHandle, _ uint32) syscall.Errno {
-	c := n.m.op(ctx, opSync)
+	c := n.m.op(ctx, opBarrier)
 	defer c.end()
 	if h, ok := f.(*fileHandle); ok {
 		return n.m.errno("fsync", n, h.f.Sync(c))

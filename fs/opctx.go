@@ -23,6 +23,10 @@ const (
 	opChange
 	// opSync is an opChange that may have to move a whole file.
 	opSync
+	// opBarrier waits as long as an opSync for what goes on without it. So it ends
+	// when the caller is being killed, too: nobody hears, and a process can't end
+	// while it waits.
+	opBarrier
 )
 
 // killPoll bounds how often an interrupted caller is looked at.
@@ -57,7 +61,7 @@ type opContext struct {
 // operation calls end when it is over.
 func (m *mount) op(ctx context.Context, kind opKind) *opContext {
 	c := &opContext{kind: kind, timeout: m.timeout}
-	if kind == opSync {
+	if kind == opSync || kind == opBarrier {
 		c.timeout = m.syncTimeout
 	}
 	if fc, ok := ctx.(*fuse.Context); ok {
@@ -112,7 +116,7 @@ func (c *opContext) Done() <-chan struct{} {
 		return c.done
 	}
 	c.timer = time.AfterFunc(time.Until(c.deadlineLocked()), func() { c.finish(context.DeadlineExceeded) })
-	if c.kind == opRead && c.cancel != nil && c.caller.PID != 0 {
+	if (c.kind == opRead || c.kind == opBarrier) && c.cancel != nil && c.caller.PID != 0 {
 		go c.watch(c.done)
 	}
 	return c.done

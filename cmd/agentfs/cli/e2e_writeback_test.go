@@ -334,6 +334,24 @@ func TestDeniedIsShown(t *testing.T) {
 	}
 }
 
+// sync --timeout ends then, also while the kernel waits for the mount's answer.
+func TestSyncTimeout(t *testing.T) {
+	s := newS3Server(t, "b")
+	m := startMount(t, "--cache-dir", t.TempDir(), "--route", s.route("/d", "b", ""))
+	writeFile(t, filepath.Join(m.point, "d/first"), "")
+	mustRun(t, "sync", m.point)
+	s.slow.Store(int64(8 * time.Second))
+	writeFile(t, filepath.Join(m.point, "d/second"), "x")
+	begin := time.Now()
+	_, errOut, status := run(t, "sync", "--timeout", "500ms", m.point)
+	if took := time.Since(begin); status != exitNotStored || took > 5*time.Second {
+		t.Errorf("sync --timeout 500ms: exit status %d after %s: %s", status, took, errOut)
+	}
+	contains(t, errOut, "1 change")
+	s.slow.Store(0)
+	m.stop(t)
+}
+
 // umount(8) doesn't wait; the process then stores the rest and says how that
 // went.
 func TestUmountDrainsInBackground(t *testing.T) {
