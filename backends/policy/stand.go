@@ -27,10 +27,23 @@ const (
 // so that who may make or replace a file can do so in one step wherever it is.
 // Of a name that is too long for that it is an ordinary name.
 func Temporary(name string) string {
+	name = unreserved(name)
 	if len(name)+len(tempEnd)+tempRand+2 > backends.MaxNameLen {
 		name = fmt.Sprintf("%.20s", name)
 	}
 	return "." + name + "." + rand.Text() + tempEnd
+}
+
+// reservedStem is what stores reserve names for that begin with a dot and this.
+const reservedStem = "agentfs"
+
+// unreserved returns name as it can stand behind a dot in any store: with an
+// underscore more if that would be a reserved name, or one that this has made.
+func unreserved(name string) string {
+	if strings.HasPrefix(strings.TrimLeft(name, "_"), reservedStem) {
+		return "_" + name
+	}
+	return name
 }
 
 // temporaryOf returns the name that a [Temporary] one was made for.
@@ -38,7 +51,11 @@ func temporaryOf(temp string) (name string, ok bool) {
 	rest, ok := strings.CutSuffix(temp, tempEnd)
 	if at := len(rest) - tempRand - 1; ok && at > 1 && rest[0] == '.' && rest[at] == '.' {
 		if strings.Trim(rest[at+1:], "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == "" {
-			return rest[1:at], true
+			name = rest[1:at]
+			if of := strings.TrimPrefix(name, "_"); unreserved(of) == name {
+				name = of
+			}
+			return name, true
 		}
 	}
 	return "", false

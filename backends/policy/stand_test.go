@@ -11,15 +11,19 @@ import (
 // A temporary name has the rights of the name that it is for, and may be renamed
 // to it where that may only be made; it gives none of another route's.
 func TestTemporary(t *testing.T) {
-	p := newPolicy(t, rulesOf("write /r/plan.md\nappend /logs/**\nhide /r/gone\nroute none /data\nread /**"))
+	p := newPolicy(t, rulesOf("write /r/plan.md\nwrite /r/agentfs.yaml\nwrite /r/_agentfs\nappend /logs/**\nhide /r/gone\nroute none /data\nread /**"))
 	for _, c := range []struct {
 		dir, base string
 		want      policy.Access
 	}{
-		{"r/", "plan.md", policy.Write}, {"r/", "other", policy.Read}, {"r/", "gone", policy.Hide}, {"logs/", "today", policy.Write},
+		{"r/", "plan.md", policy.Write}, {"r/", "agentfs.yaml", policy.Write}, {"r/", "_agentfs", policy.Write},
+		{"r/", "_agentfs.yaml", policy.Read}, {"r/", "agentfs", policy.Read}, {"r/", "_x", policy.Read}, {"r/", "other", policy.Read}, {"r/", "gone", policy.Hide}, {"logs/", "today", policy.Write},
 		{"", "data", policy.Read}, {"", "", policy.Read}, {"r/", "plan.md" + strings.Repeat("x", 240), policy.Read},
 	} {
 		name := policy.Temporary(c.base)
+		if strings.HasPrefix(name, ".agentfs") {
+			t.Errorf("%s is a name that stores reserve", name)
+		}
 		if len(name) > backends.MaxNameLen {
 			t.Errorf("%s is too long a name", name)
 		}
