@@ -21,7 +21,14 @@ const backgroundEnv = "AGENTFS_BACKGROUND_LOG"
 // readyFD is where that process says that it is ready.
 const readyFD = 3
 
-func inBackground() bool { return os.Getenv(backgroundEnv) != "" }
+func (p *program) inBackground() bool { return p.background != "" }
+
+// takeBackground remembers what backgroundEnv says, and takes it out of the
+// environment: programs that this process starts are not that process.
+func (p *program) takeBackground() {
+	p.background = os.Getenv(backgroundEnv)
+	os.Unsetenv(backgroundEnv)
+}
 
 // runInBackground runs this command once more, detached, and returns when the
 // mount is ready or has failed. Re-executing is what a Go program does instead
@@ -103,8 +110,8 @@ func (p *program) backgroundLog(f *mountFlags, mountPoint string) (string, error
 
 // reportReady tells the process that waits in front that the mount is ready,
 // and lets go of its terminal.
-func reportReady(write func(io.Writer)) error {
-	log, err := os.OpenFile(os.Getenv(backgroundEnv), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+func (p *program) reportReady(write func(io.Writer)) error {
+	log, err := os.OpenFile(p.background, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		log, err = os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	}

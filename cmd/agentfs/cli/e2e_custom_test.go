@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -112,5 +113,15 @@ func TestSQLRoute(t *testing.T) {
 				t.Errorf("the password is in %s", out)
 			}
 		})
+	}
+}
+
+// A program that a mount in the background starts is not told that it is one: an
+// agentfs that it runs would take descriptor 3 for the one that waits for it.
+func TestBackgroundIsNotInherited(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "env")
+	_, errOut, _ := run(t, "mount", "--background", "--cache-dir", t.TempDir(), "--route", "/x=exec:/bin/sh?arg=-c&arg="+url.QueryEscape("env > "+file), newPoint(t))
+	if env := readFile(t, file); strings.Contains(env, backgroundEnv) {
+		t.Errorf("the program has %s; the mount said: %s", env, errOut)
 	}
 }

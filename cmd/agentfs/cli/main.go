@@ -24,12 +24,16 @@ type program struct {
 	in       io.Reader
 	out, err io.Writer
 	log      logFlags
+	// background is the log file if this process is to serve a mount in the
+	// background; see backgroundEnv.
+	background string
 }
 
 // Main runs the command line with these backends, by the name that routes use
 // for them, and returns the exit status.
 func Main(all map[string]backends.Opener) int {
 	p := &program{backends: all, in: os.Stdin, out: os.Stdout, err: os.Stderr}
+	p.takeBackground()
 	if p.isHelperCall(os.Args) {
 		return p.exit(p.runHelper(os.Args))
 	}

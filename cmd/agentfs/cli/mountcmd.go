@@ -149,10 +149,10 @@ func (f *mountFlags) options(log *slog.Logger, mountPoint string) (mountOptions,
 }
 
 func (p *program) runMount(ctx context.Context, f *mountFlags, mountPoint string) error {
-	if f.background && !inBackground() {
+	if f.background && !p.inBackground() {
 		return p.runInBackground(ctx, f, mountPoint)
 	}
-	if inBackground() {
+	if p.inBackground() {
 		unix.CloseOnExec(readyFD)
 	}
 	log, err := p.logger()
@@ -170,8 +170,8 @@ func (p *program) runMount(ctx context.Context, f *mountFlags, mountPoint string
 	if err != nil {
 		return err
 	}
-	if inBackground() {
-		err = reportReady(m.writeReady)
+	if p.inBackground() {
+		err = p.reportReady(m.writeReady)
 		p.err = io.Discard // has become the log file
 	} else {
 		m.writeReady(p.out)
@@ -181,7 +181,7 @@ func (p *program) runMount(ctx context.Context, f *mountFlags, mountPoint string
 		log.Warn("saying that the mount is ready failed", "err", err)
 	}
 	err = m.serve(sig, p.err)
-	if err != nil && (inBackground() || p.log.file != "") {
+	if err != nil && (p.inBackground() || p.log.file != "") {
 		// Nobody sees standard error; the log is where people look.
 		log.Error("the mount has ended", "mountpoint", m.point, "err", err)
 	}
