@@ -162,7 +162,8 @@ nothing is removed that is not copied.`,
 func (p *program) rmCommand() *cobra.Command {
 	var ro protocol.RemoveOptions
 	var version string
-	cmd := p.fileCommand(&cobra.Command{
+	var cmd *cobra.Command
+	cmd = p.fileCommand(&cobra.Command{
 		Use:   "rm PATH...",
 		Short: "Remove files and directories",
 		Long: `Rm removes files and empty directories; with -r, directories with everything
@@ -173,6 +174,9 @@ agentfs sync waits for it.`,
   agentfs rm -r --route /data=s3://my-bucket /data/old`,
 		Args: args(1, 1<<20),
 	}, func(ctx context.Context, o *opened, s *source, args []string) error {
+		if emptyVersion(cmd) {
+			return errEmptyVersion
+		}
 		if ro.IfVersion = protocol.Version(version); version != "" && len(args) > 1 {
 			return usagef("--if-version is the version of one file; give one path")
 		}

@@ -170,3 +170,34 @@ func essence(t *testing.T, result string) string {
 	}
 	return strings.TrimSpace(b.String())
 }
+
+// A script that has not got the version that it wants to name changes nothing.
+func TestEmptyVersionIsNone(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "f")
+	writeFile(t, name, "theirs")
+	for _, args := range [][]string{{"write", "/f", "--content", "ours"}, {"edit", "/f", "theirs", "ours"}, {"rm", "/f"}} {
+		_, errOut, status := run(t, append(args, "--if-version", "", "--route", "/=local:"+dir)...)
+		if status != exitUsage || !strings.Contains(errOut, "--if-version is empty") {
+			t.Errorf("%s: exit status %d: %s", args[0], status, errOut)
+		}
+		if got := readFile(t, name); got != "theirs" {
+			t.Errorf("%s: the file has %q", args[0], got)
+		}
+	}
+}
+
+// A file on a mount is written under a temporary name, which is never one that
+// its store keeps for itself.
+func TestWriteNamesLikeOurs(t *testing.T) {
+	s := newS3Server(t, "b")
+	m := startMount(t, "--cache-dir", t.TempDir(), "--route", s.route("/d", "b", ""))
+	for _, name := range []string{"agentfs.yaml", "agentfs", "_agentfs-tmp-x"} {
+		mustRun(t, "write", "--mount", m.point, "/d/"+name, "--content", "old")
+		mustRun(t, "edit", "--mount", m.point, "/d/"+name, "old", "new", "--sync")
+		if got := s.object(t, "b", name); got != "new" {
+			t.Errorf("%s: the object has %q", name, got)
+		}
+	}
+	m.stop(t)
+}

@@ -41,6 +41,8 @@ so do --create-only and --if-version, whose answer is the store's to give.`,
 	}, func(ctx context.Context, o *opened, s *source, args []string) error {
 		wo.IfVersion = protocol.Version(version)
 		switch {
+		case emptyVersion(cmd):
+			return errEmptyVersion
 		case many && (len(args) > 0 || cmd.Flags().Changed("content") || wo != protocol.WriteOptions{}):
 			return usagef("--many takes paths, contents and conditions from standard input")
 		case !many && len(args) == 0:
@@ -70,6 +72,15 @@ so do --create-only and --if-version, whose answer is the store's to give.`,
 	cmd.Flags().BoolVar(&many, "many", false, "write the files that standard input has, as JSON objects")
 	cmd.Flags().BoolVar(&sync, "sync", false, "on a mount: return when the store has the file")
 	return cmd
+}
+
+// errEmptyVersion: a script that has not got the version which it wants to name
+// must not write without a condition.
+var errEmptyVersion = usagef("--if-version is empty: name the version that stat or read has shown, or leave it out to change any")
+
+func emptyVersion(cmd *cobra.Command) bool {
+	f := cmd.Flags().Lookup("if-version")
+	return f.Changed && f.Value.String() == ""
 }
 
 // writeMany writes the files that standard input has. All are read before the
@@ -107,7 +118,8 @@ func (p *program) editCommand() *cobra.Command {
 	var eo protocol.EditOptions
 	var version string
 	var sync bool
-	cmd := p.fileCommand(&cobra.Command{
+	var cmd *cobra.Command
+	cmd = p.fileCommand(&cobra.Command{
 		Use:   "edit PATH OLD NEW",
 		Short: "Replace a text in a file that has it exactly once",
 		Long: `Edit replaces the text OLD by NEW in the file PATH. OLD must be there byte for
@@ -121,6 +133,9 @@ as safe as close(2) makes it there; --sync waits for the store.`,
   agentfs edit --mount ~/mnt /src/main.go oldName newName --replace-all --dry-run`,
 		Args: args(3, 3),
 	}, func(ctx context.Context, o *opened, s *source, args []string) error {
+		if emptyVersion(cmd) {
+			return errEmptyVersion
+		}
 		if sync {
 			ctx = protocol.WithSync(ctx)
 		}
