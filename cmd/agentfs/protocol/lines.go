@@ -16,6 +16,8 @@ type lineReader struct {
 	br  *bufio.Reader
 	w   io.Writer
 	res ReadResult
+	// within says that the last line goes on, and its end was not looked for.
+	within bool
 }
 
 // writeError is an error of the writer and not of the file.
@@ -88,6 +90,9 @@ func (r *lineReader) copyLine() error {
 // that does not fit is left out, or cut if it is the first.
 func (r *lineReader) holdLine(room int64) func() error {
 	return func() error {
+		if r.within {
+			return errLeftOut
+		}
 		var line []byte
 		for {
 			part, err := r.br.ReadSlice('\n')
@@ -98,8 +103,8 @@ func (r *lineReader) holdLine(room int64) func() error {
 			}
 			line = append(line, part...)
 			if int64(len(line)) > room {
-				if err != nil { // to the end of the line
-					if _, _, err := countLines(r.br, 1, -1); err != nil {
+				if err != nil { // to the end of the line, if it is not far
+					if err := r.endLine(); err != nil {
 						return err
 					}
 				}
@@ -115,6 +120,19 @@ func (r *lineReader) holdLine(room int64) func() error {
 			}
 		}
 	}
+}
+
+// endLine reads to the end of a line, or gives up after CountBytes.
+func (r *lineReader) endLine() error {
+	ended, end, err := countLines(r.br, 1, r.CountBytes)
+	if err != nil || ended > 0 || end {
+		return err
+	}
+	if _, err = r.br.Peek(1); err == io.EOF {
+		return nil
+	}
+	r.within = true
+	return err
 }
 
 // wholeRunes returns b without the beginning of a character at its end: a text
@@ -135,6 +153,10 @@ func wholeRunes(b []byte) []byte {
 // read already.
 func (r *lineReader) rest(leftOut int64) error {
 	at := r.Offset + r.res.Count
+	if r.within {
+		r.res.More, r.res.Next = true, at
+		return nil
+	}
 	_, err := r.br.Peek(1)
 	if err != nil && err != io.EOF {
 		return err

@@ -39,7 +39,7 @@ type ReadOptions struct {
 	// no bound. If the first line alone is longer, its beginning is returned.
 	MaxBytes int64
 	// CountBytes is how much more of the file may be read only to count its
-	// lines; -1 is no bound.
+	// lines, or to find the end of one that is not returned whole; -1 is no bound.
 	CountBytes int64
 }
 
@@ -54,7 +54,7 @@ type ReadResult struct {
 	// Count is how much was returned; a last line without a newline counts.
 	Count int64 `json:"count" jsonschema:"how many lines or bytes are returned"`
 	// More reports whether there is more, and Next is the offset at which it
-	// begins.
+	// begins. Behind a line whose end was too far away there may be nothing.
 	More bool  `json:"more" jsonschema:"there is more; give next as offset to go on"`
 	Next int64 `json:"next,omitempty" jsonschema:"offset of what follows, if there is more"`
 	// Total is how much the file has in all; nil if that is not known, because

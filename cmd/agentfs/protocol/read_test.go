@@ -136,6 +136,47 @@ func TestReadTakesNoMemory(t *testing.T) {
 	}
 }
 
+// oneLine is a store with one file that is a single line, which nobody holds.
+type oneLine struct {
+	backends.Store
+	size, sent int64
+}
+
+func (l *oneLine) Open(_ context.Context, name string, _ backends.Range, _ backends.If) (io.ReadCloser, backends.Entry, error) {
+	l.sent = 0
+	return l, backends.Entry{Name: name, Size: l.size, ModTime: time.Unix(1, 0)}, nil
+}
+
+func (l *oneLine) Read(p []byte) (int, error) {
+	n := int(min(int64(len(p)), l.size-l.sent))
+	if n == 0 {
+		return 0, io.EOF
+	}
+	copy(p[:n], bytes.Repeat([]byte{'x'}, n))
+	l.sent += int64(n)
+	return n, nil
+}
+
+func (l *oneLine) Close() error { return nil }
+
+// Of a line that does not fit, no more is read than may be for counting.
+func TestReadOfAnEndlessLine(t *testing.T) {
+	s := &oneLine{size: 256 << 20}
+	o := protocol.ReadOptions{MaxBytes: 256 << 10, CountBytes: 1 << 20, DefaultLines: 10}
+	text, err := tree(s).ReadText(t.Context(), "f", o)
+	if err != nil || len(text.Content) != 256<<10 || !text.Cut || !text.More || text.Next != 1 || text.Total != nil || text.Count != 1 {
+		t.Errorf("%d bytes, %+v, %v", len(text.Content), text.ReadResult, err)
+	}
+	if s.sent > 2<<20 {
+		t.Errorf("%d bytes were read for %d", s.sent, len(text.Content))
+	}
+	s.size = 1 << 20
+	text, err = tree(s).ReadText(t.Context(), "f", o)
+	if err != nil || text.More || text.Total == nil || *text.Total != 1 {
+		t.Errorf("where its end is near: %+v, %v", text.ReadResult, err)
+	}
+}
+
 // failing is a writer that takes so much.
 type failing struct{ room int }
 
