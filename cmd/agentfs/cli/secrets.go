@@ -114,10 +114,9 @@ func hasQuery(v string) bool {
 
 // redact returns s, which a user gave as a route, without any credentials.
 func redact(s string) string {
-	scheme, rest, ok := strings.Cut(s, "://")
-	if ok && hasUserinfo(s) {
-		_, rest, _ = strings.Cut(rest, "@")
-		s = scheme + "://(credentials removed)@" + rest
+	if info := userinfo(s); info != "" {
+		scheme, rest, _ := strings.Cut(s, "://")
+		s = scheme + "://(credentials removed)@" + rest[len(info):]
 	}
 	// Of a query only the keys are shown; it may hold anything here.
 	if place, _, ok := strings.Cut(s, "?"); ok {
