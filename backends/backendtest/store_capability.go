@@ -344,6 +344,20 @@ var storeCapabilityUnits = []unit[*storeEnv]{
 		e.remove("d/rel")
 		e.wantContent("target", "content")
 	}},
+	{"Symlink/IfMatch", func(e *storeEnv) {
+		e.symlink("a", "link")
+		old := e.stat("link").Version
+		e.remove("link")
+		e.symlink("b", "link")
+		v := e.stat("link").Version
+		if v == "" {
+			e.Skip("links have no versions")
+		}
+		e.wantErr(e.s.Remove(e.ctx, "link", backends.If{Match: old}), backends.ErrChanged, "Remove with an old version")
+		if err := e.s.Remove(e.ctx, "link", backends.If{Match: v}); err != nil {
+			e.Errorf("Remove with the present version: %v", err)
+		}
+	}},
 	{"Symlink/Errors", func(e *storeEnv) {
 		e.put("f", "x")
 		e.symlink("f", "link")

@@ -97,9 +97,15 @@ func (s *Store) entry(n *tree.Node, name string) backends.Entry {
 	case n.IsDir():
 		e.Size = 0
 	default:
-		e.Version = backends.Version(fmt.Sprintf("%x", n.ID()))
+		e.Version = fixedVersion(n)
 	}
 	return e
+}
+
+// fixedVersion is the version of what has no content that could change: a
+// symbolic link or a device.
+func fixedVersion(n *tree.Node) backends.Version {
+	return backends.Version(fmt.Sprintf("%x", n.ID()))
 }
 
 // version names the content that f has now.
@@ -321,7 +327,10 @@ func (s *Store) removeNode(dir *tree.Node, base string, n *tree.Node, cond backe
 func holds(v backends.Version, n *tree.Node) (unlock func(), err error) {
 	f, ok := n.Data.(*file)
 	if !ok {
-		return nil, backends.ErrChanged
+		if n.IsDir() || fixedVersion(n) != v {
+			return nil, backends.ErrChanged
+		}
+		return func() {}, nil
 	}
 	f.mu.Lock()
 	f.sync(n)
