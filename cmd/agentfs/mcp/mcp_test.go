@@ -125,6 +125,10 @@ func TestAnswersAreBounded(t *testing.T) {
 	if _, err := tree.Write(t.Context(), "/g", strings.NewReader(many), protocol.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	short := strings.Repeat("\n", 5000) + "the end\n"
+	if _, err := tree.Write(t.Context(), "/h", strings.NewReader(short), protocol.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	for tool, args := range map[string]map[string]any{
 		"grep": {"pattern": "a", "before": 100, "after": 100, "limit": 5000},
 		"read": {"path": "/f"},
@@ -138,6 +142,11 @@ func TestAnswersAreBounded(t *testing.T) {
 	texts, _ := call(t, s, "grep", map[string]any{"pattern": "a"})
 	if !strings.Contains(texts[0], `"truncated":true`) || !strings.Contains(texts[0], `"cut":true`) {
 		t.Errorf("the answer does not say that there is more: %.300s", texts[0])
+	}
+	// So has what is held of the lines before a match.
+	texts, failed := call(t, s, "grep", map[string]any{"pattern": "^the end$", "before": 1 << 40, "path": "/h"})
+	if n := strings.Count(texts[0], `"context":true`); failed || n != 1000 {
+		t.Errorf("%d lines before the match, failed %v: %.300s", n, failed, texts[0])
 	}
 }
 

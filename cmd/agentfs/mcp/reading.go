@@ -19,6 +19,7 @@ const (
 	manyFiles             = 64
 	countBytes            = 16 << 20
 	grepText              = 2000 // of a line
+	contextMost           = 1000 // lines around a match
 )
 
 type listIn struct {
@@ -72,8 +73,8 @@ type grepIn struct {
 	Glob       string `json:"glob,omitempty" jsonschema:"look only into files that match this pattern, as glob does"`
 	IgnoreCase bool   `json:"ignore_case,omitempty" jsonschema:"take upper and lower case as the same"`
 	Fixed      bool   `json:"fixed,omitempty" jsonschema:"take the pattern as a text, not as a regular expression"`
-	Before     int    `json:"before,omitempty" jsonschema:"how many lines to return before each match"`
-	After      int    `json:"after,omitempty" jsonschema:"how many lines to return after each match"`
+	Before     int    `json:"before,omitempty" jsonschema:"how many lines to return before each match, at most 1000"`
+	After      int    `json:"after,omitempty" jsonschema:"how many lines to return after each match, at most 1000"`
 	Output     string `json:"output,omitempty" jsonschema:"content (the default: matching lines), files (paths with a match) or count (matching lines per file)"`
 	Limit      int64  `json:"limit,omitempty" jsonschema:"how many matches at most, in all; 200 if left out"`
 }
@@ -171,7 +172,7 @@ func (h tools) glob(ctx context.Context, in globIn) (out globOut, err error) {
 func (h tools) grep(ctx context.Context, in grepIn) (out grepOut, err error) {
 	o := protocol.GrepOptions{
 		IgnoreCase: in.IgnoreCase, Fixed: in.Fixed, Glob: in.Glob,
-		Before: in.Before, After: in.After, Output: in.Output, MaxText: grepText, MaxBytes: readBytes,
+		Before: min(in.Before, contextMost), After: min(in.After, contextMost), Output: in.Output, MaxText: grepText, MaxBytes: readBytes,
 	}
 	if o.Limit, err = bound(in.Limit, grepDefault, grepMost); err != nil {
 		return out, err

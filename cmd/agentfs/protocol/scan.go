@@ -74,7 +74,7 @@ func scan(r io.Reader, g *grep, emit func(Match) bool) error {
 			}
 		case g.Before > 0:
 			if len(before) == g.Before {
-				before = append(before[:0], before[1:]...)
+				before = before[1:] // append moves the rest, once per many lines
 			}
 			before = append(before, Match{Line: number, Text: string(text), Cut: cut, Context: true})
 		}
