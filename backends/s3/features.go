@@ -51,59 +51,107 @@ type features struct {
 }
 
 type probe struct {
-	mu    sync.Mutex
-	known bool
-	ok    bool
-	note  string
-	told  bool
+	mu      sync.Mutex
+	known   bool
+	ok      bool
+	note    string
+	told    bool
+	running *finding // by which it will be known, else nil
 }
 
-// probeTimeout bounds one probe.
-const probeTimeout = 30 * time.Second
+// finding is a probe that runs, for all who wait for it.
+type finding struct {
+	done chan struct{} // closed when ok and err are set
+	ok   bool
+	err  error
+}
+
+const (
+	// probeTimeout bounds one probe.
+	probeTimeout = 30 * time.Second
+	// probeTries is how often a probe is made that lost answers spoil.
+	probeTries = 3
+)
 
 // honours reports whether the endpoint enforces c. The first call finds it out
 // by scratch objects under a reserved name, and by their content: a status
 // code proves nothing. AWS is taken at its word.
+//
+// Who asks meanwhile waits for the same answer, and each no longer than its own
+// ctx lets it.
 func (s *Store) honours(ctx context.Context, c condition) (bool, error) {
 	if s.aws {
 		return true, nil
 	}
 	p := &s.features.probes[c]
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.known {
+		defer p.mu.Unlock()
 		return p.ok, nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
+	f := p.running
+	if f == nil {
+		f = &finding{done: make(chan struct{})}
+		p.running = f
+		go s.find(context.WithoutCancel(ctx), c, f)
+	}
+	p.mu.Unlock()
+	select {
+	case <-f.done:
+		return f.ok, f.err
+	case <-ctx.Done():
+		return false, s.explain(ctx, ctx.Err())
+	}
+}
+
+// find finds out whether the endpoint enforces c. It tries again what a lost
+// answer spoiled: a change that is sent once more is refused for what it did
+// itself, and an error that says so must not reach who asked about c.
+func (s *Store) find(ctx context.Context, c condition, f *finding) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
+	for range probeTries {
+		if f.ok, f.err = s.try(ctx, c); f.err == nil || !refused(f.err) {
+			break
+		}
+	}
+	var note string
+	if err := f.err; err != nil {
+		err = s.explain(ctx, err)
+		switch {
+		case untriable(err):
+			note, err = fmt.Sprintf("could not be tried: %s", err), nil
+		case refused(f.err):
+			err = &Error{Text: fmt.Sprintf("finding out whether %s enforces preconditions: %s", s.where(), err)}
+		}
+		f.ok, f.err = false, err
+	}
+	p := &s.features.probes[c]
+	p.mu.Lock()
+	p.running = nil
+	if f.err == nil {
+		p.known, p.ok, p.note = true, f.ok, note
+	}
+	p.mu.Unlock()
+	close(f.done)
+}
+
+func (s *Store) try(ctx context.Context, c condition) (bool, error) {
 	t := &trial{s: s, ctx: ctx, key: s.keys.prefix + reserved + "-probe-" + strings.ToLower(rand.Text())}
 	defer t.clean()
-	var ok bool
-	var err error
 	switch c {
 	case condPut:
-		ok, err = t.put()
+		return t.put()
 	case condMultipart:
-		ok, err = t.multipart()
+		return t.multipart()
 	case condDelete:
-		ok, err = t.remove()
+		return t.remove()
 	case condCopySource:
-		ok, err = t.copySource()
+		return t.copySource()
 	case condCopyDest:
-		ok, err = t.copyDest()
-	case condDeleteMany:
-		ok, err = t.removeMany()
+		return t.copyDest()
 	}
-	if err != nil {
-		err = s.explain(ctx, err)
-		if !untriable(err) {
-			return false, err
-		}
-		p.note = fmt.Sprintf("could not be tried: %s", err)
-		ok = false
-	}
-	p.known, p.ok = true, ok
-	return ok, nil
+	return t.removeMany()
 }
 
 // notHonoured warns once that c is not enforced.
