@@ -70,6 +70,11 @@ func newClient(c *Config, g *gate) (*s3.Client, aws.HTTPClient, func(), error) {
 		setOptions(o, c)
 		o.HTTPClient = gated{o.HTTPClient, g}
 	})
+	// The environment's endpoint is as public as a route's: it is in messages,
+	// logs and the names of rooms.
+	if text := endpointProblem(aws.ToString(api.Options().BaseEndpoint)); text != "" {
+		return nil, nil, nil, fmt.Errorf("the endpoint of AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or ~/.aws/config: %s", text)
+	}
 	if !c.Anonymous {
 		if err := haveCredentials(ctx, c, cfg.Credentials, api); err != nil {
 			return nil, nil, nil, err

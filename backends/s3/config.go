@@ -129,14 +129,8 @@ func (c *Config) problems() []problem {
 			add("prefix", "%q can't be the beginning of names (no empty, \".\" or \"..\" segment, UTF-8, at most %d bytes)", c.Prefix, maxKey-maxSegment)
 		}
 	}
-	if c.Endpoint != "" {
-		u, err := url.Parse(c.Endpoint)
-		switch {
-		case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-			add("endpoint", "%q is not a URL such as https://host:port", c.Endpoint)
-		case u.User != nil:
-			add("endpoint", "must not hold credentials: %s", remedy)
-		}
+	if text := endpointProblem(c.Endpoint); text != "" {
+		add("endpoint", "%s", text)
 	}
 	switch c.SSE {
 	case "", string(types.ServerSideEncryptionAes256):
@@ -165,6 +159,22 @@ func (c *Config) problems() []problem {
 		}
 	}
 	return ps
+}
+
+// endpointProblem returns what is wrong with an endpoint; "" is none. It shows
+// nothing that may be a password.
+func endpointProblem(endpoint string) string {
+	if endpoint == "" {
+		return ""
+	}
+	u, err := url.Parse(endpoint)
+	switch {
+	case strings.Contains(endpoint, "@"):
+		return "must not hold credentials: " + remedy
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Sprintf("%q is not a URL such as https://host:port", endpoint)
+	}
+	return ""
 }
 
 // refusedKeys are keys that people try although no route takes credentials: a

@@ -49,6 +49,7 @@ func TestWrongOptions(t *testing.T) {
 		{"credentials", []string{"bucket", "b", "secret_key", "hush"}, []string{"secret_key", "AWS_ACCESS_KEY_ID", "agentfs.yaml:7"}},
 		{"endpoint", []string{"bucket", "b", "endpoint", "localhost:9000"}, []string{"endpoint", "localhost:9000", "https://"}},
 		{"endpoint with a password", []string{"bucket", "b", "endpoint", "http://u:hush@h"}, []string{"endpoint", "credentials"}},
+		{"endpoint with a password", []string{"bucket", "b", "endpoint", "u:hush@h:9000"}, []string{"endpoint", "credentials"}},
 		{"sse", []string{"bucket", "b", "sse", "rot13"}, []string{"sse", "rot13", "aws:kms"}},
 		{"kms key", []string{"bucket", "b", "sse_kms_key_id", "k"}, []string{"sse_kms_key_id", "sse=aws:kms"}},
 		{"part size", []string{"bucket", "b", "part_size", "1MiB"}, []string{"part_size", "5MiB"}},
@@ -72,6 +73,19 @@ func TestWrongOptions(t *testing.T) {
 		}
 		if strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: %q holds a secret", c.name, err)
+		}
+	}
+}
+
+// The environment's endpoint has the same rules, and no password of it is shown.
+func TestWrongEndpointOfEnvironment(t *testing.T) {
+	noEnvironment(t)
+	for endpoint, want := range map[string]string{"http://u:hush@h": "must not hold credentials", "localhost:9000": "https://host:port"} {
+		t.Setenv("AWS_ENDPOINT_URL", endpoint)
+		_, err := s3.Open(t.Context(), options("bucket", "b", "anonymous", "true"))
+		oneLineWith(t, err, "AWS_ENDPOINT_URL", want)
+		if strings.Contains(err.Error(), "hush") {
+			t.Errorf("%q holds a secret", err)
 		}
 	}
 }
