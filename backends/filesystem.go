@@ -151,7 +151,8 @@ type File interface {
 	// with no error. Unlike io.ReaderAt it never returns io.EOF.
 	ReadAt(ctx context.Context, p []byte, off int64) (int, error)
 
-	// WriteAt writes all of p or fails. Writing beyond the end adds zeros.
+	// WriteAt writes all of p, or fails and returns how much of it, from its
+	// beginning, is in the file. Writing beyond the end adds zeros.
 	WriteAt(ctx context.Context, p []byte, off int64) (int, error)
 
 	// Flush is called at every close(2) of a descriptor of this open file;

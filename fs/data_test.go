@@ -20,6 +20,39 @@ import (
 	"github.com/agentfs/agentfs/backends/memory"
 )
 
+// A write that meets the end of the space says how much of it is in the file:
+// who is told of nothing but an error writes all of it again.
+func TestWriteWithRoomForAPart(t *testing.T) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			c := k.memory
+			c.Size = 5<<20 + 512<<10
+			dir, _ := mountFS(t, newMemory(t, c), k.opts)
+			f, err := os.OpenFile(filepath.Join(dir, "f"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			record := bytes.Repeat([]byte("r"), 1<<20)
+			var sum int64
+			for range 20 {
+				var n int
+				if n, err = syscall.Write(int(f.Fd()), record); err != nil {
+					break
+				}
+				sum += int64(n)
+			}
+			info, serr := f.Stat()
+			if serr != nil {
+				t.Fatal(serr)
+			}
+			if !errors.Is(err, syscall.ENOSPC) || info.Size() != sum {
+				t.Errorf("%v: the file has %d bytes, of %d it was said that they are written", err, info.Size(), sum)
+			}
+		})
+	}
+}
+
 func TestUnlinkedFileKeepsEverything(t *testing.T) {
 	eachKind(t, func(t *testing.T, dir string) {
 		name := filepath.Join(dir, "f")

@@ -91,7 +91,9 @@ func (h *fileHandle) Write(ctx context.Context, data []byte, off int64) (uint32,
 		}
 	}
 	n, err := h.f.WriteAt(c, data, off)
-	if err != nil {
+	// As write(2): what found room is told, and the next write hears why the
+	// rest did not. Nobody but this one would hear it for a mapping's pages.
+	if err != nil && (n == 0 || c.caller.PID == 0 || !errors.Is(err, backends.ErrNoSpace)) {
 		return 0, h.n.m.errno("write", h.n, err)
 	}
 	return uint32(n), 0
