@@ -132,8 +132,8 @@ func (l *Log) Reserve(n int) error {
 		return nil
 	}
 	l.status.Refused++
-	l.lose("the audit can't keep up: operations are refused (EAGAIN) until it can")
-	return fmt.Errorf("%w (%s)", backends.ErrNotRecorded, l.problemLocked())
+	l.lose("the audit can't keep up: operations are refused (EAGAIN) until it can", n)
+	return fmt.Errorf("%w (%s)", backends.ErrNotRecorded, l.problemLocked(n))
 }
 
 // Release implements [audit.Log].
@@ -167,7 +167,7 @@ func (l *Log) record(op *audit.Op, reserved bool) {
 		return
 	case l.full(1):
 		l.status.Dropped++
-		l.lose("the audit can't keep up: operations are done without a record until it can")
+		l.lose("the audit can't keep up: operations are done without a record until it can", 1)
 		return
 	}
 	l.put(b)
@@ -182,23 +182,29 @@ func (l *Log) put(b []byte) {
 	}
 }
 
-// lose counts what had no room, and says so at the first. The caller holds
-// l.mu.
-func (l *Log) lose(msg string) {
+// lose counts an operation whose n records had no room, and says so at the
+// first. The caller holds l.mu.
+func (l *Log) lose(msg string, n int) {
 	if l.lost.n++; l.lost.n == 1 {
 		l.lost.since = time.Now()
-		l.c.Log.Error(msg, "file", l.c.File, "problem", l.problemLocked())
+		l.c.Log.Error(msg, "file", l.c.File, "problem", l.problemLocked(n))
 	}
 }
 
-func (l *Log) problemLocked() string {
+// problemLocked says why n more records have no room, or why none is written;
+// "" if all is well. The caller holds l.mu.
+func (l *Log) problemLocked(n int) string {
 	if l.status.Problem == "" && !l.since.IsZero() && time.Since(l.since) > stalled {
 		return fmt.Sprintf("%s has taken nothing for %s", l.c.File, time.Since(l.since).Round(time.Second))
 	}
-	if l.status.Problem == "" && l.full(1) {
-		return fmt.Sprintf("%d records wait to be written", l.c.Queue)
+	waiting := len(l.lines) + l.writing
+	switch {
+	case l.status.Problem != "" || !l.full(n):
+		return l.status.Problem
+	case l.reserved > waiting:
+		return fmt.Sprintf("%d places of the queue of %d are held for the ends of open files: close some, or set a larger audit queue", l.reserved, l.c.Queue)
 	}
-	return l.status.Problem
+	return fmt.Sprintf("%d records wait to be written", waiting)
 }
 
 // remember keeps a line for Recent. The caller holds l.mu.
@@ -229,7 +235,7 @@ func (l *Log) Status() Status {
 	defer l.mu.Unlock()
 	s := l.status
 	s.Queued = int64(len(l.lines) + l.writing)
-	s.Problem = l.problemLocked()
+	s.Problem = l.problemLocked(1)
 	return s
 }
 

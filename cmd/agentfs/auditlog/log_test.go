@@ -282,6 +282,24 @@ func TestRoomIsReserved(t *testing.T) {
 	}
 }
 
+// Where open files have taken the queue, nothing waits to be written, and no one
+// is told that.
+func TestRoomOfOpenFiles(t *testing.T) {
+	l, _ := open(t, Config{File: filepath.Join(t.TempDir(), "audit"), Queue: MinQueue, WhenFull: Refuse})
+	for range MinQueue - 1 {
+		if err := l.Reserve(1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, n := range []int{2, 3} {
+		if err := l.Reserve(n); !errors.Is(err, backends.ErrNotRecorded) || !strings.Contains(err.Error(), "15 places of the queue of 16 are held for the ends of open files") {
+			t.Errorf("%v", err)
+		}
+	}
+	l.Release(MinQueue - 1)
+	closeLog(t, l)
+}
+
 // A file that is too large becomes FILE.1 and so on, up to as many as are to be
 // kept; nobody but the owner may read any.
 func TestRotation(t *testing.T) {
