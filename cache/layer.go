@@ -132,6 +132,14 @@ func (l *layer) truncate(size int64) error {
 	return diskError(err)
 }
 
+// shorten makes the file no longer than that.
+func (l *layer) shorten(size int64) error {
+	if n, _, err := l.stat(); err != nil || n <= size {
+		return nil // whoever reads finds out what is missing
+	}
+	return l.truncate(size)
+}
+
 // zero makes [off, end) a hole in the file.
 func (l *layer) zero(off, end int64) error {
 	if l.slot != nil {

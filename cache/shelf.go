@@ -86,6 +86,7 @@ func (sh *shelf) sweep(wanted map[string]bool) error {
 	room := sh.fs.room
 	rows := make(map[string]int64, len(all))
 	slots := maps.Clone(wanted)
+	taken := slotsOf(wanted)
 	var bytes int64
 	found := func(name string, n int64) {
 		delete(rows, name)
@@ -94,7 +95,8 @@ func (sh *shelf) sweep(wanted map[string]bool) error {
 	}
 	for _, e := range all {
 		rows[e.File] = e.Bytes
-		if l, ok := room.slab.named(e.File); ok && l.slot.length > 0 && !wanted[e.File] {
+		// The head is still this content's if the journal's has not written yet.
+		if l, ok := room.slab.named(e.File); ok && l.slot.length > 0 && !taken[l.slot.n] {
 			slots[e.File] = true
 			found(e.File, e.Bytes)
 		}
@@ -168,7 +170,9 @@ func (sh *shelf) adopt(c *content, s *stored) {
 	pieces := piecesOf(e.Ranges)
 	c.layer = sh.fs.room.layerNamed(e.File)
 	c.layer.shelf = sh
-	if len(pieces) != len(e.Sums) || e.Size != s.size {
+	// A process that was killed while it wrote may have left something behind the
+	// end, which must not come back with a change of size.
+	if len(pieces) != len(e.Sums) || e.Size != s.size || c.layer.shorten(s.size) != nil {
 		c.layer.drop()
 		c.layer = nil
 		sh.fs.room.release(e.Bytes)

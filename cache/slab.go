@@ -305,13 +305,9 @@ func (s *slab) giveBack(n uint64) {
 // have one of the names. Nobody uses s yet.
 func (s *slab) keep(wanted map[string]bool) error {
 	s.mu.Lock()
-	used := map[uint64]bool{}
-	for name := range wanted {
-		var n, turn uint64
-		if _, err := fmt.Sscanf(name, slotPrefix+"%x-%x", &n, &turn); err == nil {
-			used[n] = true
-			s.count = max(s.count, n+1)
-		}
+	used := slotsOf(wanted)
+	for n := range used {
+		s.count = max(s.count, n+1)
 	}
 	if len(used) == 0 {
 		defer s.mu.Unlock()
@@ -332,6 +328,18 @@ func (s *slab) keep(wanted map[string]bool) error {
 		}
 	}
 	return err
+}
+
+// slotsOf returns the numbers of the slots among names.
+func slotsOf(names map[string]bool) map[uint64]bool {
+	all := map[uint64]bool{}
+	for name := range names {
+		var n, turn uint64
+		if _, err := fmt.Sscanf(name, slotPrefix+"%x-%x", &n, &turn); err == nil {
+			all[n] = true
+		}
+	}
+	return all
 }
 
 // remove removes the files. s.mu is held.

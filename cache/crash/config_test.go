@@ -2,8 +2,11 @@ package crash_test
 
 import (
 	"context"
+	"errors"
 	"flag"
+	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
@@ -50,7 +53,22 @@ func config(dir string) cache.Config {
 		Durability:   os.Getenv("AGENTFS_DURABILITY"),
 		Grace:        20 * time.Millisecond, // many sends in a short test
 		NoAttributes: !keepsAttributes,
+		Log:          slog.New(slog.NewTextHandler(logFile{filepath.Join(dir, "log")}, nil)),
 	}
+}
+
+// logFile is where all processes of a cache directory write what happens, in
+// their order.
+type logFile struct{ name string }
+
+// Write implements io.Writer. That a disk is full is no failure of a log.
+func (l logFile) Write(p []byte) (int, error) {
+	f, err := os.OpenFile(l.name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	_, err = f.Write(p)
+	return len(p), errors.Join(err, f.Close())
 }
 
 // keepsAttributes says that modes and links are part of the model.

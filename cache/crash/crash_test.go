@@ -55,10 +55,15 @@ func newCrash(t *testing.T, p place, fault string) *crash {
 	return c
 }
 
-// fatal ends the test, and says what the last process did.
+// fatal ends the test, and says what the last process did. The cache directory
+// is kept as it is: what the journal has then is what there is to go on.
 func (c *crash) fatal(format string, args ...any) {
 	c.t.Helper()
 	last := c.log[max(0, len(c.log)-40):]
+	if dir, err := os.MkdirTemp("", "agentfs-crash-*"); err == nil {
+		out, err := exec.Command("cp", "-a", c.cache, dir).CombinedOutput()
+		c.t.Logf("the cache directory is kept in %s (%v%s)", dir, err, out)
+	}
 	if f, err := os.CreateTemp("", "agentfs-crash-*.log"); err == nil {
 		_, werr := f.WriteString(strings.Join(c.all, "\n"))
 		c.t.Logf("all that the processes reported is in %s (%v)", f.Name(), errors.Join(werr, f.Close()))

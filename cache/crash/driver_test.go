@@ -263,11 +263,17 @@ func (d *driver) list(ctx context.Context, n backends.Node, o op, m *model) erro
 	return nil
 }
 
-// difference says where two contents part.
+// difference says where two contents part, and whether it is zeros that are
+// there or are missing.
 func difference(got, want []byte) string {
 	i := 0
 	for i < min(len(got), len(want)) && got[i] == want[i] {
 		i++
 	}
-	return fmt.Sprintf("%d bytes, want %d; they part at %d", len(got), len(want), i)
+	end := min(len(got), len(want))
+	for end > i && got[end-1] == want[end-1] {
+		end--
+	}
+	zeros := func(b []byte) int { return bytes.Count(b[i:end], []byte{0}) }
+	return fmt.Sprintf("%d bytes, want %d; they differ from %d to %d, where %d are zeros and %d should be", len(got), len(want), i, end, zeros(got), zeros(want))
 }
