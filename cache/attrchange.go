@@ -153,6 +153,7 @@ func (c *FS) Symlink(ctx context.Context, parent backends.Node, name, target str
 	if err != nil {
 		return fail(err)
 	}
+	c.rest(f) // nobody opens it
 	c.q.touch(j)
 	if c.close {
 		if err := c.followed(ctx, j); err != nil {

@@ -291,6 +291,7 @@ func (c *FS) fetchHeld(ctx context.Context, f *file) error {
 	f.mu.Unlock()
 	defer content.done()
 	err := content.fetchAll(ctx)
+	c.rest(f) // it may be that nobody opens it
 	c.ns.Lock()
 	defer c.ns.Unlock()
 	at, named := c.tree.Path(f.node)

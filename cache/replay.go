@@ -272,6 +272,7 @@ func (r *replaying) files(b *batch) {
 				}
 				continue
 			}
+			r.c.rest(f) // it may be that nobody opens it
 		}
 		// What they have sent may be older than what is here now, even where
 		// the numbers are the same: they are earlier attempts, none is to be
