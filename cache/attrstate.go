@@ -189,8 +189,12 @@ func (c *FS) noteAttrs(n, p *tree.Node, name string) bool {
 	switch {
 	case there:
 		want.Version = v
-		got, have := dirOf(p).records.known.Lookup(name, v)
-		if special && (!have || !sameEntry(want, got)) || !special && have {
+		k := &dirOf(p).records
+		got, have := k.known.Lookup(name, v)
+		// What had the name before may be recorded, and with the same version: a
+		// directory's, or that of the same bytes in S3. Whoever saves finds out.
+		asked := !k.loaded.IsZero()
+		if special && (!have || !sameEntry(want, got)) || !special && (have || !asked) {
 			c.markAttrs(n, p)
 		}
 	case special:
