@@ -1,9 +1,16 @@
 package cache_test
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/s3/s3test"
@@ -58,5 +65,83 @@ func TestModeOfTheDirectoryBefore(t *testing.T) {
 	}
 	if _, a := lookup(t, two, "d"); a.Mode != fs.ModeDir|0o755 {
 		t.Errorf("its mode is %v", a.Mode)
+	}
+}
+
+// slowRecords is a store in which the first record takes as long as a test wants:
+// before or after it is there.
+type slowRecords struct {
+	backends.Store
+	first   sync.Once
+	after   bool
+	reached chan struct{}
+	release chan struct{}
+}
+
+func (s *slowRecords) Put(ctx context.Context, name string, body *io.SectionReader, o backends.PutOptions) (e backends.Entry, err error) {
+	wait := func() {}
+	if strings.HasPrefix(path.Base(name), backends.RecordPrefix) {
+		s.first.Do(func() {
+			wait = func() { close(s.reached); <-s.release }
+		})
+	}
+	if !s.after {
+		wait()
+	}
+	e, err = s.Store.Put(ctx, name, body, o)
+	if s.after {
+		wait()
+	}
+	return e, err
+}
+
+// A directory that was renamed while its attributes were being saved does not
+// come back with the record, although the process was killed before it heard
+// that the record is there, and its old name can be that of a file.
+func TestRecordOfARenamedDirectory(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		p := newProbe(newMemory(t))
+		s := &slowRecords{Store: p, after: after, reached: make(chan struct{}), release: make(chan struct{})}
+		dir := t.TempDir()
+		f, err := cache.New(t.Context(), s, cache.Config{Dir: dir, Identity: "test:slow", TTL: time.Hour, Grace: 5 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mkdir(t, f, "d", 0o755)
+		n := createIn(t, f, "d", "x", "x")
+		setAttr(t, f, n, backends.AttrChange{Set: backends.SetMode, Mode: 0o700})
+		<-s.reached
+		if err := f.Rename(t.Context(), f.Root(), "d", f.Root(), "e", 0); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(300 * time.Millisecond) // what can be done without the record
+		killed := t.TempDir()
+		if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		// Of the process that was killed only the request goes on.
+		p.setRefuse(func(op, name string) error {
+			if strings.HasPrefix(path.Base(name), backends.RecordPrefix) && op == "put" {
+				return nil
+			}
+			return errDown
+		})
+		close(s.release)
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		_ = f.Close(ctx)
+		cancel()
+		p.setRefuse(nil)
+		next := described(t, p, cache.Config{Dir: killed, Identity: "test:slow"})
+		syncAll(t, next)
+		for e, err := range p.Store.List(t.Context(), ".", "") {
+			if err != nil || e.Name == "d" {
+				t.Errorf("after=%t: the store has %s, %v", after, e.Name, err)
+			}
+		}
+		create(t, next, "d", "a file now")
+		syncAll(t, next)
+		if got := get(t, p.Store, "d"); got != "a file now" {
+			t.Errorf("after=%t: the store has %q", after, got)
+		}
 	}
 }

@@ -285,6 +285,7 @@ func (c *FS) runAttrs(ctx context.Context, j *job) outcome {
 	}
 	d.mu.Unlock()
 	moves := c.moves
+	end := c.makes(at) // a record brings a directory back that is gone
 	c.ns.Unlock()
 	var err error
 	now := prev
@@ -293,6 +294,7 @@ func (c *FS) runAttrs(ctx context.Context, j *job) outcome {
 	}
 	c.ns.Lock()
 	defer c.ns.Unlock()
+	end()
 	var b batch
 	defer func() { c.commitLate(&b) }()
 	if err != nil {

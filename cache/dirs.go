@@ -144,17 +144,14 @@ func (c *FS) runDir(ctx context.Context, j *job) outcome {
 		}
 	}
 	unmark := c.mark(at)
-	c.making[at]++
+	end := c.makes(at)
 	c.sendingBelow(n)
 	c.ns.Unlock()
 	err := c.store.Mkdir(ctx, at, backends.AttrChange{})
 	c.ns.Lock()
 	defer c.ns.Unlock()
 	unmark()
-	if c.making[at]--; c.making[at] == 0 {
-		delete(c.making, at)
-	}
-	c.q.kick() // a ghost may have waited for the end of it
+	end()
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return outcome{err: err}
 	}
@@ -172,6 +169,18 @@ func (c *FS) runDir(ctx context.Context, j *job) outcome {
 	}
 	c.commitLate(&b)
 	return outcome{}
+}
+
+// makes says that a directory is being made at a key: until the function that
+// it returns is called, no ghost of one there goes. c.ns is held now, and then.
+func (c *FS) makes(key string) (end func()) {
+	c.making[key]++
+	return func() {
+		if c.making[key]--; c.making[key] == 0 {
+			delete(c.making, key)
+		}
+		c.q.kick() // a ghost may have waited for the end of it
+	}
 }
 
 // anyStored reports whether the store has something below n, in its place.

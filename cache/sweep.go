@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/cache/attrs"
 )
 
 // maxSweep is how many names one sweep removes: what S3 takes in one request.
@@ -45,14 +46,39 @@ func (c *FS) runSweep(ctx context.Context, j *job) outcome {
 	}
 	errs := backends.RemoveMany(ctx, c.store, rs)
 	for i, err := range errs {
-		if errors.Is(err, backends.ErrChanged) {
+		switch {
+		case errors.Is(err, backends.ErrChanged):
 			// Changed, or gone, which is what we want.
 			if _, serr := c.store.Stat(ctx, rs[i].Name); errors.Is(serr, fs.ErrNotExist) {
 				errs[i] = nil
 			}
+		case rs[i].Dir && errors.Is(err, backends.ErrNotEmpty):
+			errs[i] = c.removeWithRecords(ctx, rs[i], err)
 		}
 	}
 	return c.swept(gs, errs, more)
+}
+
+// removeWithRecords removes a directory that was not empty if that is because of
+// records alone, which describe nothing: what was saving them was killed before
+// the journal heard of them. Otherwise it returns why.
+func (c *FS) removeWithRecords(ctx context.Context, r backends.Removal, why error) error {
+	var records []backends.Removal
+	for e, err := range c.store.List(ctx, r.Name, "") {
+		if err != nil {
+			return err
+		}
+		if e.IsDir() || !attrs.IsRecord(e.Base()) {
+			return why
+		}
+		records = append(records, backends.Removal{Name: e.Name, If: backends.If{Match: e.Version}})
+	}
+	for _, err := range backends.RemoveMany(ctx, c.store, records) {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return backends.RemoveMany(ctx, c.store, []backends.Removal{r})[0]
 }
 
 // collect returns the ghosts that can go now, files before the directories
