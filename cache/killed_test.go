@@ -16,6 +16,12 @@ import (
 // done do with it and was killed, while the store was down.
 func killedWith(t *testing.T, p *probe, identity string, do func(*cache.FS)) *cache.FS {
 	t.Helper()
+	return killedOver(t, p, p, identity, do)
+}
+
+// killedOver is killedWith where the next process has another view of the store.
+func killedOver(t *testing.T, p *probe, then backends.Store, identity string, do func(*cache.FS)) *cache.FS {
+	t.Helper()
 	dir := t.TempDir()
 	f, err := cache.New(t.Context(), p, cache.Config{Dir: dir, Identity: identity})
 	if err != nil {
@@ -29,7 +35,7 @@ func killedWith(t *testing.T, p *probe, identity string, do func(*cache.FS)) *ca
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	_ = f.Close(ctx) // not all is stored
-	return newCache(t, p, cache.Config{Dir: after, Identity: identity})
+	return newCache(t, then, cache.Config{Dir: after, Identity: identity, TTL: time.Hour})
 }
 
 // A file that was closed, cut to nothing and written again is in the journal

@@ -229,11 +229,17 @@ func (c *FS) swept(gs []*ghost, errs []error, more bool) outcome {
 		if n := c.dirAt(g.key); g.dir && n != nil {
 			c.q.touch(dirOf(n).job) // it waits for that
 		}
-		if p := c.dirAt(path.Dir(g.key)); p != nil {
+		switch p := c.dirAt(path.Dir(g.key)); {
+		case p != nil:
 			dirOf(p).change(path.Base(g.key))
 			if errors.Is(err, backends.ErrNotEmpty) {
 				c.forgetStored(g.key)
 			}
+		case !c.haunted(path.Dir(g.key)):
+			// An earlier mount has removed it, and nobody has looked into that
+			// directory since: an answer on its way may have it still, and there is
+			// nobody to remember the change.
+			c.moves++
 		}
 	}
 	if dirs {
