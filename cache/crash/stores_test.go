@@ -21,21 +21,16 @@ import (
 // server.
 type place struct {
 	Socket string
-	Server *s3test.Server
+	Server *s3test.Server // through a front
 
 	direct backends.Store // in the process that holds it
+	behind *s3test.Server // the S3 server itself
 	idle   func()         // waits for the requests of those that were killed
 }
 
 // settle waits until what a process had asked before it was killed is done or
 // never will be: what the store holds then is what the next one finds.
-func (p place) settle() {
-	if p.idle != nil {
-		p.idle()
-		return
-	}
-	time.Sleep(200 * time.Millisecond) // a server doesn't say
-}
+func (p place) settle() { p.idle() }
 
 // open returns the store as the cache gets it, without faults.
 func (p place) open() (backends.Store, error) {
@@ -56,7 +51,8 @@ func newPlace(t *testing.T, onS3 bool) place {
 	t.Helper()
 	if onS3 {
 		server := s3test.Versitygw(t)
-		return place{Server: &server}
+		before, idle := newFront(t, server)
+		return place{Server: &before, behind: &server, idle: idle}
 	}
 	m := newMemory(t)
 	socket, idle := serve(t, newRemembering(plain{m}))
@@ -80,8 +76,8 @@ func hidden(name string) bool { return strings.HasPrefix(path.Base(name), ".agen
 func (p place) lookS3(all listing) error {
 	ctx, cancel := seconds(60)
 	defer cancel()
-	client := p.Server.Client()
-	pages := awss3.NewListObjectsV2Paginator(client, &awss3.ListObjectsV2Input{Bucket: &p.Server.Bucket})
+	client := p.behind.Client()
+	pages := awss3.NewListObjectsV2Paginator(client, &awss3.ListObjectsV2Input{Bucket: &p.behind.Bucket})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
@@ -97,7 +93,7 @@ func (p place) lookS3(all listing) error {
 			if isDir || hidden(name) {
 				continue
 			}
-			out, err := client.GetObject(ctx, &awss3.GetObjectInput{Bucket: &p.Server.Bucket, Key: o.Key})
+			out, err := client.GetObject(ctx, &awss3.GetObjectInput{Bucket: &p.behind.Bucket, Key: o.Key})
 			if err != nil {
 				if strings.Contains(err.Error(), "NoSuchKey") {
 					continue // removed since
