@@ -21,6 +21,7 @@ type leaving struct {
 	*testing.T
 	store *memory.Store
 	down  atomic.Bool // for changes
+	lost  atomic.Bool // a put is done, and its answer lost
 	dir   string
 	f     *FS
 }
@@ -34,7 +35,7 @@ func newLeaving(t *testing.T) *leaving {
 
 func (l *leaving) open() {
 	l.Helper()
-	f, err := New(l.Context(), &refusing{sixMethods{l.store}, &l.down}, Config{Dir: l.dir, Identity: "test:leaving", TTL: time.Hour})
+	f, err := New(l.Context(), &refusing{sixMethods{l.store}, &l.down, &l.lost}, Config{Dir: l.dir, Identity: "test:leaving", TTL: time.Hour})
 	if err != nil {
 		l.Fatal(err)
 	}
@@ -60,17 +61,37 @@ func (l *leaving) kill() {
 	l.open()
 }
 
-// refusing is a store that takes no changes while it is down.
+// refusing is a store that knows no operations, and takes no changes while it is
+// down.
 type refusing struct {
 	backends.Store
-	down *atomic.Bool
+	down, lost *atomic.Bool
 }
+
+var errRefused = errors.New("the store is down")
 
 func (s *refusing) Put(ctx context.Context, name string, body *io.SectionReader, o backends.PutOptions) (backends.Entry, error) {
 	if s.down.Load() {
-		return backends.Entry{}, errors.New("the store is down")
+		return backends.Entry{}, errRefused
 	}
-	return s.Store.Put(ctx, name, body, o)
+	e, err := s.Store.Put(ctx, name, body, o)
+	if err == nil && s.lost.Load() {
+		return backends.Entry{}, errRefused
+	}
+	return e, err
+}
+
+func (s *refusing) Stat(ctx context.Context, name string) (backends.Entry, error) {
+	e, err := s.Store.Stat(ctx, name)
+	e.Operation = ""
+	return e, err
+}
+
+func (s *refusing) Remove(ctx context.Context, name string, cond backends.If) error {
+	if s.down.Load() {
+		return errRefused
+	}
+	return s.Store.Remove(ctx, name, cond)
 }
 
 // has puts a file into the store, beside the cache.
@@ -220,5 +241,31 @@ func TestShelvedWithoutAnOpen(t *testing.T) {
 	defer r.Close()
 	if got, err := io.ReadAll(r); err != nil || string(got) != old {
 		t.Errorf("the store has %d bytes of the link, %v", len(got), err)
+	}
+}
+
+// What was put although nobody heard of it, and has been removed since, is known
+// by its bytes in a store that knows no operations. They are here until the
+// journal knows it otherwise.
+func TestKilledAfterALostPutWasFound(t *testing.T) {
+	l := newLeaving(t)
+	l.lost.Store(true)
+	l.write(l.create("f"), "lost")
+	if err := l.f.SyncDir(t.Context(), l.f.Root()); err == nil {
+		t.Fatal("nothing was lost")
+	}
+	l.down.Store(true)
+	if err := l.f.Unlink(t.Context(), l.f.Root(), "f"); err != nil {
+		t.Fatal(err)
+	}
+	l.f.settleMaybes(t.Context())
+	l.kill()
+	l.down.Store(false)
+	l.lost.Store(false)
+	if err := l.f.SyncDir(t.Context(), l.f.Root()); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := l.store.Stat(t.Context(), "f"); err == nil {
+		t.Errorf("it was removed, and is in the store: %+v", e)
 	}
 }

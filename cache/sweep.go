@@ -306,8 +306,8 @@ func (c *FS) settleMaybes(ctx context.Context) {
 			c.q.fail(g.job, err)
 			c.complain(g.key, "removal", err)
 		case s != nil && ours:
-			if g.maybe.Layer != "" {
-				c.room.removeLayer(g.maybe.Layer)
+			if layer := g.maybe.Layer; layer != "" {
+				b.after = append(b.after, func() { c.room.removeLayer(layer) })
 			}
 			// Those who wait for what was there before don't any more: it is
 			// the same, or gone.
