@@ -210,29 +210,46 @@ func (c *FS) replacedByUs(ctx context.Context, f *file) bool {
 	}
 	c.ns.Lock()
 	defer c.ns.Unlock()
-	f.mu.Lock()
-	if f.base != base {
-		f.mu.Unlock()
+	if !f.derives(base) {
 		return true // somebody else has found out
 	}
 	now := &stored{key: base.key, version: e.Version, size: e.Size}
-	f.base = now
-	f.mu.Unlock()
+	var b batch
 	if g := c.ghosts[base.key]; g != nil && g.st == base {
 		g.st = now
+		c.recordGhost(&b, g)
 	}
-	content.mu.Lock()
-	was := slices.Clone(content.ext)
-	content.ext = content.ext.stored(was.of(base), now)
-	for _, s := range content.seals {
-		s.ext = s.ext.stored(s.ext.of(base), now)
-	}
-	content.mu.Unlock()
-	f.rehold()
-	var b batch
-	c.record(&b, f.node, nil, "")
+	c.moveBase(&b, f, now)
 	c.commitLate(&b)
 	return true
+}
+
+// moveBase makes f derive from now, which an attempt of its own has put in the
+// place of its base: that has what f needs of the base, in the same places. c.ns
+// is held.
+func (c *FS) moveBase(b *batch, f *file, now *stored) {
+	f.mu.Lock()
+	base, content := f.base, f.c
+	f.base = now
+	f.mu.Unlock()
+	if content != nil {
+		content.mu.Lock()
+		was := slices.Clone(content.ext)
+		content.ext = content.ext.stored(was.of(base), now)
+		for _, s := range content.seals {
+			s.ext = s.ext.stored(s.ext.of(base), now)
+		}
+		content.mu.Unlock()
+	}
+	f.rehold()
+	c.record(b, f.node, nil, "")
+}
+
+// derives reports whether s is f's base.
+func (f *file) derives(s *stored) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.base == s
 }
 
 // lostBytes ends a change of a file whose other bytes were only in a version

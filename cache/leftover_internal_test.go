@@ -22,6 +22,7 @@ type leaving struct {
 	store *memory.Store
 	down  atomic.Bool // for changes
 	lost  atomic.Bool // a put is done, and its answer lost
+	blind atomic.Bool // the store knows no operations
 	dir   string
 	f     *FS
 }
@@ -35,7 +36,7 @@ func newLeaving(t *testing.T) *leaving {
 
 func (l *leaving) open() {
 	l.Helper()
-	f, err := New(l.Context(), &refusing{sixMethods{l.store}, &l.down, &l.lost}, Config{Dir: l.dir, Identity: "test:leaving", TTL: time.Hour})
+	f, err := New(l.Context(), &refusing{sixMethods{l.store}, &l.down, &l.lost, &l.blind}, Config{Dir: l.dir, Identity: "test:leaving", TTL: time.Hour})
 	if err != nil {
 		l.Fatal(err)
 	}
@@ -61,11 +62,10 @@ func (l *leaving) kill() {
 	l.open()
 }
 
-// refusing is a store that knows no operations, and takes no changes while it is
-// down.
+// refusing is a store that takes no changes while it is down.
 type refusing struct {
 	backends.Store
-	down, lost *atomic.Bool
+	down, lost, blind *atomic.Bool
 }
 
 var errRefused = errors.New("the store is down")
@@ -83,7 +83,9 @@ func (s *refusing) Put(ctx context.Context, name string, body *io.SectionReader,
 
 func (s *refusing) Stat(ctx context.Context, name string) (backends.Entry, error) {
 	e, err := s.Store.Stat(ctx, name)
-	e.Operation = ""
+	if s.blind.Load() {
+		e.Operation = ""
+	}
 	return e, err
 }
 
@@ -249,6 +251,7 @@ func TestShelvedWithoutAnOpen(t *testing.T) {
 // journal knows it otherwise.
 func TestKilledAfterALostPutWasFound(t *testing.T) {
 	l := newLeaving(t)
+	l.blind.Store(true)
 	l.lost.Store(true)
 	l.write(l.create("f"), "lost")
 	if err := l.f.SyncDir(t.Context(), l.f.Root()); err == nil {
@@ -267,5 +270,31 @@ func TestKilledAfterALostPutWasFound(t *testing.T) {
 	}
 	if e, err := l.store.Stat(t.Context(), "f"); err == nil {
 		t.Errorf("it was removed, and is in the store: %+v", e)
+	}
+}
+
+// A file that was changed in part, and sent without an answer, is renamed by the
+// next process: what it needs is only in what was sent under the old name.
+func TestKilledAfterALostPutThenRenamed(t *testing.T) {
+	l := newLeaving(t)
+	content := strings.Repeat("x", 200<<10)
+	l.has("a", content)
+	l.lost.Store(true)
+	l.write(l.handle("a", os.O_RDWR), "changed")
+	if err := l.f.SyncDir(t.Context(), l.f.Root()); err == nil {
+		t.Fatal("nothing was lost")
+	}
+	l.kill()
+	l.lost.Store(false)
+	if err := l.f.Rename(t.Context(), l.f.Root(), "a", l.f.Root(), "b", 0); err != nil {
+		t.Fatal(err)
+	}
+	l.f.runSweep(t.Context(), nil) // before the grace is over
+	if err := l.f.SyncDir(t.Context(), l.f.Root()); err != nil {
+		t.Error(err)
+	}
+	l.want("b", "changed"+content[7:])
+	if _, err := l.store.Stat(t.Context(), "a"); err == nil {
+		t.Error("the old name is still there")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -310,9 +311,17 @@ func (c *FS) settleMaybes(ctx context.Context) {
 				b.after = append(b.after, func() { c.room.removeLayer(layer) })
 			}
 			// Those who wait for what was there before don't any more: it is
-			// the same, or gone.
-			if g.st == nil || g.st.version != s.version {
+			// the same, or gone. Who derives from it finds its bytes in what he has
+			// put there himself, and needs that.
+			if was := g.st; was == nil || was.version != s.version {
 				g.st = s
+				if was != nil {
+					for f := range maps.Clone(was.held) {
+						if f.derives(was) {
+							c.moveBase(&b, f, s)
+						}
+					}
+				}
 			}
 			g.maybe = nil
 			c.recordGhost(&b, g)
