@@ -27,6 +27,9 @@ type ghost struct {
 	st *stored
 	// maybe says that an attempt may have put another object there.
 	maybe *maybe
+	// late is an attempt that had not when it was looked for. It still may: who
+	// asked has gone, and the request has not.
+	late *maybe
 	// dir: a directory, of which the store may have a marker.
 	dir bool
 	// removing: it is being removed just now.
@@ -57,9 +60,11 @@ func (c *FS) addGhost(b *batch, g *ghost) *ghost {
 		g.job = c.q.newJob(jobGhost, func(j *job) { j.g = g })
 	}
 	c.ghosts[g.id()] = g
-	if old != nil && old.maybe != nil && old.maybe.Layer != "" && (g.maybe == nil || g.maybe.Layer != old.maybe.Layer) {
-		layer := old.maybe.Layer
-		b.after = append(b.after, func() { c.room.removeLayer(layer) })
+	if old != nil {
+		g.late = old.late
+		if old.maybe != nil && old.maybe != g.maybe {
+			c.dropMaybe(b, old.maybe)
+		}
 	}
 	b.undo = append(b.undo, func() {
 		if c.ghosts[g.id()] != g {
@@ -96,8 +101,18 @@ func (c *FS) ghostDirs(b *batch, p string) {
 	}
 }
 
+// dropMaybe lets the bytes of an attempt go whose outcome is known. c.ns is held.
+func (c *FS) dropMaybe(b *batch, m *maybe) {
+	if m != nil && m.Layer != "" {
+		b.after = append(b.after, func() { c.room.removeLayer(m.Layer) })
+	}
+}
+
 func (c *FS) recordGhost(b *batch, g *ghost) {
 	r := ghostRecord{Dir: g.dir, Maybe: g.maybe}
+	if g.maybe == nil {
+		r.Maybe = g.late
+	}
 	if g.st != nil {
 		r.Version, r.Size = g.st.version, g.st.size
 	}
@@ -132,10 +147,8 @@ func (c *FS) lay(b *batch, id string) {
 	}
 	delete(c.ghosts, id)
 	b.Delete("g/" + id)
-	if g.maybe != nil && g.maybe.Layer != "" {
-		layer := g.maybe.Layer
-		b.after = append(b.after, func() { c.room.removeLayer(layer) })
-	}
+	c.dropMaybe(b, g.maybe)
+	c.dropMaybe(b, g.late)
 	c.q.drop(g.job)
 	b.undo = append(b.undo, func() {
 		if c.ghosts[id] == nil {
@@ -158,7 +171,7 @@ func (c *FS) haunts(e backends.Entry) bool {
 	switch {
 	case g == nil:
 		return false
-	case g.maybe != nil:
+	case g.maybe != nil, g.late != nil:
 		return true // whose it is, will be found out
 	}
 	return g.st != nil && g.st.version == e.Version

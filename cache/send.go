@@ -159,6 +159,9 @@ func (c *FS) tryPlan(f *file, j *job) (s *sending, fetch *file, o outcome) {
 			s.repeat = true
 		}
 	}
+	if g := c.ghosts[at]; g != nil && g.late != nil {
+		s.earlier = append(append(s.earlier, g.late.Op), g.late.Earlier...)
+	}
 	c.takeStream(s)
 	f.ops = append(f.ops, attempt{Op: s.op, Key: text(at), Change: change})
 	if s.seal != nil {

@@ -49,15 +49,35 @@ func (c *FS) runSweep(ctx context.Context, j *job) outcome {
 	for i, err := range errs {
 		switch {
 		case errors.Is(err, backends.ErrChanged):
-			// Changed, or gone, which is what we want.
-			if _, serr := c.store.Stat(ctx, rs[i].Name); errors.Is(serr, fs.ErrNotExist) {
-				errs[i] = nil
-			}
+			errs[i] = c.removeLate(ctx, gs[i], rs[i], err)
 		case rs[i].Dir && errors.Is(err, backends.ErrNotEmpty):
 			errs[i] = c.removeWithRecords(ctx, rs[i], err)
 		}
 	}
 	return c.swept(gs, errs, more)
+}
+
+// removeLate finds out what a removal has met that was refused: nothing, which is
+// what we want, or an attempt of our own that has arrived since it was looked for,
+// which goes as well. Otherwise it returns why.
+func (c *FS) removeLate(ctx context.Context, g *ghost, r backends.Removal, why error) error {
+	if g.late == nil {
+		if _, err := c.store.Stat(ctx, r.Name); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return why
+	}
+	found, ours, err := c.settleMaybe(ctx, &ghost{key: g.key, maybe: g.late})
+	switch {
+	case err != nil:
+		return err
+	case found == nil:
+		return nil
+	case !ours:
+		return why
+	}
+	r.If.Match = found.version
+	return backends.RemoveMany(ctx, c.store, []backends.Removal{r})[0]
 }
 
 // removeWithRecords removes a directory that was not empty if that is because of
@@ -307,14 +327,18 @@ func (c *FS) settleMaybes(ctx context.Context) {
 			c.q.fail(g.job, err)
 			c.complain(g.key, "removal", err)
 		case s != nil && ours:
-			if layer := g.maybe.Layer; layer != "" {
-				b.after = append(b.after, func() { c.room.removeLayer(layer) })
-			}
-			// Those who wait for what was there before don't any more: it is
-			// the same, or gone. Who derives from it finds its bytes in what he has
-			// put there himself, and needs that.
-			if was := g.st; was == nil || was.version != s.version {
+			if was := g.st; was != nil && was.version == s.version {
+				if old := g.late; old != nil {
+					g.maybe.Earlier = append(append(g.maybe.Earlier, old.Op), old.Earlier...)
+					c.dropMaybe(&b, old)
+				}
+				g.late = g.maybe
+			} else {
+				c.dropMaybe(&b, g.maybe)
 				g.st = s
+				// Who waits for what was there before doesn't any more: it is gone.
+				// Who derives from it finds its bytes in what he has put there
+				// himself, and needs that.
 				if was != nil {
 					for f := range maps.Clone(was.held) {
 						if f.derives(was) {
