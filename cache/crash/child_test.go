@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/pprof"
 	"sync"
 	"testing"
 	"time"
@@ -208,6 +209,9 @@ func (w *worker) work() {
 				r = wrong
 			}
 		}
+		if r == failed && ctx.Err() != nil {
+			w.stands(o)
+		}
 		cancel()
 		if r == failed {
 			w.g.m.unsure(o)
@@ -221,6 +225,15 @@ func (w *worker) work() {
 			return
 		}
 	}
+}
+
+// stands says what there is to know of an operation that did not end in its time:
+// what waits, and what everybody is doing.
+func (w *worker) stands(o op) {
+	if f, ok := w.d.fs.(*cache.FS); ok {
+		fmt.Fprintf(os.Stderr, "%v stands still: %+v\n", o, f.State())
+	}
+	_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2)
 }
 
 // isStored looks whether the store has what an fsync promised, of a file or of
