@@ -239,6 +239,7 @@ func (c *FS) concludeFile(ctx context.Context, s *sending, e backends.Entry, err
 	if g := c.ghosts[s.key]; g != nil && g.maybe != nil && g.maybe.running == s {
 		g.maybe.running = nil
 		if refused(err) && len(s.earlier) == 0 {
+			c.dropMaybe(&b, g.maybe)
 			g.maybe = nil
 			if g.st == nil {
 				c.lay(&b, s.key)

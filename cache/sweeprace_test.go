@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -233,4 +234,52 @@ func TestReplacedWhileALostPutArrives(t *testing.T) {
 		t.Errorf("the store has %q", got)
 	}
 	_ = closeFile(t, h)
+}
+
+// heldPut is a store in which a put waits for the test.
+type heldPut struct {
+	*probe
+	held    bool
+	reached chan struct{}
+	release chan struct{}
+}
+
+func (s *heldPut) Put(ctx context.Context, name string, body *io.SectionReader, o backends.PutOptions) (backends.Entry, error) {
+	if s.held {
+		close(s.reached)
+		<-s.release
+		s.held = false
+	}
+	return s.probe.Put(ctx, name, body, o)
+}
+
+// The bytes that are kept to know an attempt by don't stay when it was refused.
+func TestRefusedAfterRemovalLeavesNothing(t *testing.T) {
+	p := newProbe(newMemory(t))
+	s := &heldPut{probe: p, reached: make(chan struct{}), release: make(chan struct{})}
+	dir := t.TempDir()
+	f := described(t, s, cache.Config{Dir: dir})
+	create(t, f, "f", "what it was")
+	syncAll(t, f)
+	s.held = true
+	n, _ := lookup(t, f, "f")
+	h := openFile(t, f, n, os.O_RDWR)
+	writeAt(t, h, "ours", 0)
+	if err := closeFile(t, h); err != nil {
+		t.Fatal(err)
+	}
+	<-s.reached
+	if err := f.Unlink(t.Context(), f.Root(), "f"); err != nil {
+		t.Fatal(err)
+	}
+	put(t, p.Store, "f", "theirs")
+	close(s.release)
+	syncAll(t, f)
+	if got := get(t, p.Store, "f"); got != "theirs" {
+		t.Errorf("the store has %q", got)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "rooms", "*", "content", "ghost-*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
 }
