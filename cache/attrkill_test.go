@@ -145,3 +145,20 @@ func TestRecordOfARenamedDirectory(t *testing.T) {
 		}
 	}
 }
+
+// Who may not list can write all the same, and needs no records for it.
+func TestWriteWithoutListing(t *testing.T) {
+	p := newProbe(newMemory(t))
+	p.setRefuse(func(op, name string) error {
+		if op == "list" {
+			return fs.ErrPermission
+		}
+		return nil
+	})
+	f := described(t, p, cache.Config{})
+	create(t, f, "f", "plain")
+	syncAll(t, f)
+	if got := get(t, p.Store, "f"); got != "plain" {
+		t.Errorf("the store has %q", got)
+	}
+}

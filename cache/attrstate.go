@@ -271,7 +271,15 @@ func (c *FS) runAttrs(ctx context.Context, j *job) outcome {
 	}
 	if d.records.loaded.IsZero() {
 		c.ns.Unlock()
-		if err := c.loadRecords(ctx, n, 0); err != nil && !errors.Is(err, errMoved) {
+		err := c.loadRecords(ctx, n, 0)
+		if errors.Is(err, fs.ErrPermission) {
+			// Who may not list sees no records; others see what is saved.
+			c.ns.Lock()
+			d.records.loaded = time.Now()
+			c.ns.Unlock()
+			err = nil
+		}
+		if err != nil && !errors.Is(err, errMoved) {
 			return outcome{err: err}
 		}
 		return outcome{soon: true}
