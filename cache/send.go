@@ -315,7 +315,7 @@ func (c *FS) concludeWell(b *batch, s *sending, e backends.Entry) outcome {
 	clean := !f.changedLocked()
 	f.mu.Unlock()
 	if clean {
-		c.shelf.note(f)
+		c.rest(f) // it can be evicted, also if nobody has opened it in this mount
 	}
 
 	if old != nil && old.key != s.key && c.ghosts[old.key] == nil && !c.isBase(old) {

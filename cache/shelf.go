@@ -209,8 +209,13 @@ func (sh *shelf) find(s *stored) (e index.Entry, ok bool) {
 	if err != nil {
 		sh.failed(err)
 	}
-	return e, err == nil && ok && sh.take(e, time.Now().UnixNano())
+	return e, err == nil && ok && sh.take(e, sh.inThisMount(time.Now().UnixNano()))
 }
+
+// inThisMount returns when a content of this mount was used that says t: nobody may
+// have opened it, or somebody have set the clock back, but a row that was used
+// before began is taken for one that belongs to none.
+func (sh *shelf) inThisMount(t int64) int64 { return max(t, sh.began) }
 
 // take takes a row that belongs to none; now is when it is used, 0 if it goes.
 func (sh *shelf) take(e index.Entry, now int64) bool {

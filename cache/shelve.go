@@ -34,7 +34,7 @@ func (f *file) shelve(last bool) (e index.Entry, what shelving) {
 	clean := c != nil && !f.gone && !f.localLocked()
 	f.mu.Unlock()
 	f.fs.mu.Lock()
-	used := f.used
+	used := f.fs.shelf.inThisMount(f.used)
 	f.fs.mu.Unlock()
 	if !clean {
 		return e, shelveNothing // noted again when it is
