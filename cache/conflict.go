@@ -175,9 +175,21 @@ func (c *FS) followSource(b *batch, s *sending) outcome {
 	return outcome{}
 }
 
-// takeAway takes f's name, because its bytes are nowhere any more. c.ns is
-// held.
+// takeAway takes f's name, because its bytes are nowhere any more. What the store
+// has of what it was to replace, there or where it was renamed from, stays. c.ns
+// is held.
 func (c *FS) takeAway(b *batch, p *tree.Node, name string, f *file) {
+	if at, err := c.path(p, name); err == nil {
+		c.lay(b, at)
+	}
+	f.mu.Lock()
+	base := f.base
+	f.mu.Unlock()
+	if base != nil {
+		if g := c.ghosts[base.key]; g != nil && g.st == base {
+			c.lay(b, base.key)
+		}
+	}
 	c.forgetRecord(b, f.node)
 	c.tree.Drop(p, name)
 	c.detached(f.node)

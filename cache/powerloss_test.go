@@ -1,6 +1,7 @@
 package cache_test
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/agentfs/agentfs/cache"
 )
@@ -73,6 +75,62 @@ func rebooted(t *testing.T, dir string) {
 		}
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// What a content was to replace stays in the store if a power loss has taken the
+// content: its name is that of the old one again.
+func TestPowerLossOfAReplacement(t *testing.T) {
+	for _, moved := range []bool{false, true} {
+		p := newProbe(newMemory(t))
+		put(t, p.Store, "f", "what the store has")
+		p.setRefuse(refusing("put"))
+		dir := t.TempDir()
+		cfg := cache.Config{Dir: dir, Identity: "test:power"}
+		f, err := cache.New(t.Context(), p, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		from, to := "tmp", "f"
+		if moved { // and then changed
+			from, to = "f", "g"
+			if err := f.Rename(t.Context(), f.Root(), from, f.Root(), to, 0); err != nil {
+				t.Fatal(err)
+			}
+			n, _ := lookup(t, f, to)
+			h := openFile(t, f, n, os.O_RDWR|os.O_TRUNC)
+			writeAt(t, h, "new", 0)
+			if err := closeFile(t, h); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			create(t, f, from, "new")
+			if err := f.Rename(t.Context(), f.Root(), from, f.Root(), to, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cfg.Dir = t.TempDir()
+		if err := os.CopyFS(cfg.Dir, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		_ = f.Close(ctx)
+		cancel()
+		p.setRefuse(nil)
+		rebooted(t, cfg.Dir)
+		next := newCache(t, p, cfg)
+		if err := next.SyncDir(t.Context(), next.Root()); err != nil {
+			t.Error(err)
+		}
+		if rooms, err := cache.Rooms(cfg.Dir); err != nil || len(rooms) != 1 || len(rooms[0].Kept) != 1 {
+			t.Errorf("rooms %+v, %v; want one with one kept file", rooms, err)
+		}
+		if got := get(t, p.Store, "f"); got != "what the store has" {
+			t.Errorf("moved %t: after the power loss the store has %q", moved, got)
+		}
+		if _, _, err := next.Lookup(t.Context(), next.Root(), "f"); err != nil {
+			t.Errorf("moved %t: looked up after the power loss: %v", moved, err)
 		}
 	}
 }
