@@ -140,6 +140,24 @@ func (l *layer) shorten(size int64) error {
 	return l.truncate(size)
 }
 
+// appear makes the layer be there, even if nothing was written to it: one that the
+// journal names and that is not there was lost. at is when, in ns since 1970.
+func (l *layer) appear(at int64) error {
+	switch {
+	case l.slot != nil && l.slot.time == 0:
+		return diskError(l.slot.head(0, max(at, 1)))
+	case l.slot != nil || l.file != nil:
+		return nil
+	}
+	_, err := os.Stat(l.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err = l.open(); err == nil {
+			l.rest()
+		}
+	}
+	return diskError(err)
+}
+
 // zero makes [off, end) a hole in the file.
 func (l *layer) zero(off, end int64) error {
 	if l.slot != nil {
@@ -189,7 +207,7 @@ func (l *layer) copyTo(to *layer, off, end, at int64) error {
 }
 
 // stat returns how long the layer is and when it was written last. One that
-// nothing was written to is not there.
+// nothing was written to is not there before it appears.
 func (l *layer) stat() (size int64, written time.Time, err error) {
 	if l.slot != nil {
 		if l.slot.time == 0 {

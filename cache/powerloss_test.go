@@ -134,3 +134,52 @@ func TestPowerLossOfAReplacement(t *testing.T) {
 		}
 	}
 }
+
+// Where a power loss has taken all of a content, the journal has a record of it
+// nevertheless: it is not taken for an empty file, which would replace what the
+// store has.
+func TestPowerLossOfAllBytes(t *testing.T) {
+	for _, size := range []int{10, 100_000} {
+		p := newProbe(newMemory(t))
+		put(t, p.Store, "f", "what the store has")
+		p.setRefuse(refusing("put"))
+		dir := t.TempDir()
+		cfg := cache.Config{Dir: dir, Identity: "test:power"}
+		f, err := cache.New(t.Context(), p, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, _ := lookup(t, f, "f")
+		h := openFile(t, f, n, os.O_RDWR|os.O_TRUNC)
+		writeAt(t, h, strings.Repeat("x", size), 0)
+		if err := h.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		cfg.Dir = t.TempDir()
+		if err := os.CopyFS(cfg.Dir, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		_ = closeFile(t, h)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		_ = f.Close(ctx)
+		cancel()
+		p.setRefuse(nil)
+		all, err := filepath.Glob(filepath.Join(cfg.Dir, "rooms", "*", "content", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range all {
+			if err := os.Remove(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		rebooted(t, cfg.Dir)
+		next := newCache(t, p, cfg)
+		if err := next.SyncDir(t.Context(), next.Root()); err != nil {
+			t.Error(err)
+		}
+		if got := get(t, p.Store, "f"); got != "what the store has" {
+			t.Errorf("size %d: after the power loss the store has %q", size, got)
+		}
+	}
+}

@@ -329,7 +329,7 @@ func (f *file) recordLocked(b *batch, r *nodeRecord) {
 		c.mu.Unlock()
 	})
 	now := asMap
-	if c.ext.complete() && c.layer.truncate(c.length) == nil {
+	if c.ext.complete() && c.layer.truncate(c.length) == nil && c.layer.appear(r.Ctime) == nil {
 		// Otherwise the disk is full, or worse, and the map tells the length.
 		now = asFile
 	}

@@ -302,8 +302,12 @@ func (r *replaying) content(f *file, rec *nodeRecord) error {
 	}
 	var local extents
 	var length int64
+	lost := false
 	if content.layer != nil {
 		_, written, err := content.layer.stat()
+		if lost = errors.Is(err, fs.ErrNotExist) && c.journal.Rebooted(); lost && !rec.Map {
+			return errLost
+		}
 		if err == nil && c.journal.Rebooted() && (rec.Map || written.UnixNano() > r.synced) {
 			content.ext, content.length, _ = content.layer.extents()
 			if _, err := c.keep(f, string(rec.Name), errors.New("the machine was restarted before the content was known to be on the disk")); err != nil {
@@ -325,7 +329,7 @@ func (r *replaying) content(f *file, rec *nodeRecord) error {
 		if m == nil {
 			return errors.New("its map is missing")
 		}
-		if err := r.mapped(content, m, local); err != nil {
+		if err := r.mapped(content, m, local, lost); err != nil {
 			return err
 		}
 	}
@@ -334,8 +338,12 @@ func (r *replaying) content(f *file, rec *nodeRecord) error {
 	return nil
 }
 
-// mapped gives a content the map of a record and its rows.
-func (r *replaying) mapped(c *content, m *mapRecord, local extents) error {
+// errLost says that the journal has a content and the disk nothing of it.
+var errLost = errors.New("the machine was restarted before any of it was on the disk")
+
+// mapped gives a content the map of a record and its rows; lost says that its local
+// file is.
+func (r *replaying) mapped(c *content, m *mapRecord, local extents, lost bool) error {
 	c.kept, c.mapped, c.row = asMap, true, r.last[c.id]
 	c.ext, c.length = nil, m.Len
 	set := func(e extent) error {
@@ -366,6 +374,9 @@ func (r *replaying) mapped(c *content, m *mapRecord, local extents) error {
 		c.length = x.Len
 	}
 	c.ext = c.ext.cut(c.length, maxSize)
+	if lost && c.ext.localBytes(0, c.length) > 0 {
+		return errLost
+	}
 	// What was recorded and cut off at once never got to the file: it was never
 	// acknowledged either.
 	size := int64(0)

@@ -157,18 +157,20 @@ func (x *slot) readHead() {
 }
 
 // written says that the content is that long now, and has just been written.
-func (x *slot) written(length int64) error {
+func (x *slot) written(length int64) error { return x.head(length, time.Now().UnixNano()) }
+
+// head says that the content is that long and was written at a time.
+func (x *slot) head(length, at int64) error {
 	var b [headSize]byte
 	le := binary.LittleEndian
-	now := time.Now().UnixNano()
 	le.PutUint64(b[:], x.turn)
 	le.PutUint64(b[8:], uint64(length))
-	le.PutUint64(b[16:], uint64(now))
+	le.PutUint64(b[16:], uint64(at))
 	le.PutUint64(b[24:], headSum(b[:]))
 	if _, err := x.heads.WriteAt(b[:], int64(x.n)*headSize); err != nil {
 		return err
 	}
-	x.length, x.time = length, now
+	x.length, x.time = length, at
 	return nil
 }
 
