@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/cache"
 )
 
@@ -22,12 +23,16 @@ func TestPowerLoss(t *testing.T) {
 		p.setRefuse(refusing("put"))
 		want := strings.Repeat("x", size)
 		dir := t.TempDir()
-		cfg := cache.Config{Dir: dir, Identity: "test:power"}
+		cfg := cache.Config{Dir: dir, Identity: "test:power", Grace: time.Minute} // nothing is tried before the room is copied
 		f, err := cache.New(t.Context(), p, cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		h := newFile(t, f, f.Root(), "f")
+		d, _, err := f.Mkdir(t.Context(), f.Root(), "d", backends.CreateAttr{Mode: fs.ModeDir | 0o755})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := newFile(t, f, d, "f")
 		writeAt(t, h, want, 0)
 		if err := h.Flush(t.Context()); err != nil {
 			t.Fatal(err)
@@ -45,12 +50,16 @@ func TestPowerLoss(t *testing.T) {
 		}
 		rebooted(t, cfg.Dir)
 		next := newCache(t, newMemory(t), cfg)
-		if _, _, err := next.Lookup(t.Context(), next.Root(), "f"); !errors.Is(err, fs.ErrNotExist) {
+		d, _ = lookup(t, next, "d")
+		if _, _, err := next.Lookup(t.Context(), d, "f"); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("size %d: looked up after the power loss: %v", size, err)
 		}
 		rooms, err := cache.Rooms(cfg.Dir)
 		if err != nil || len(rooms) != 1 || len(rooms[0].Kept) != 1 {
 			t.Fatalf("size %d: rooms %+v, %v; want one with one kept file", size, rooms, err)
+		}
+		if name := rooms[0].Kept[0].Name; name != "d/f" {
+			t.Errorf("it says that it belongs to %q", name)
 		}
 		if got, err := os.ReadFile(rooms[0].Kept[0].File); err != nil || string(got) != want {
 			t.Errorf("size %d: %d bytes are kept, %v", size, len(got), err)
@@ -61,6 +70,12 @@ func TestPowerLoss(t *testing.T) {
 // rebooted makes the journals below dir those of another boot of the machine.
 func rebooted(t *testing.T, dir string) {
 	t.Helper()
+	inJournal(t, dir, "UPDATE meta SET boot = 'another'")
+}
+
+// inJournal changes the journals below dir.
+func inJournal(t *testing.T, dir, change string) {
+	t.Helper()
 	all, err := filepath.Glob(filepath.Join(dir, "rooms", "*", "journal.db"))
 	if err != nil || len(all) == 0 {
 		t.Fatalf("journals %v, %v", all, err)
@@ -70,7 +85,7 @@ func rebooted(t *testing.T, dir string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := db.Exec("UPDATE meta SET boot = 'another'"); err != nil {
+		if _, err := db.Exec(change); err != nil {
 			t.Fatal(err)
 		}
 		if err := db.Close(); err != nil {
@@ -181,5 +196,43 @@ func TestPowerLossOfAllBytes(t *testing.T) {
 		if got := get(t, p.Store, "f"); got != "what the store has" {
 			t.Errorf("size %d: after the power loss the store has %q", size, got)
 		}
+	}
+}
+
+// A content whose record in the journal is damaged is kept for somebody to look
+// at, and not removed.
+func TestDamagedMap(t *testing.T) {
+	p := newProbe(newMemory(t))
+	put(t, p.Store, "f", text(3<<20))
+	p.setRefuse(refusing("put"))
+	dir := t.TempDir()
+	cfg := cache.Config{Dir: dir, Identity: "test:damaged", Grace: time.Minute}
+	f, err := cache.New(t.Context(), p, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, _ := lookup(t, f, "f")
+	h := openFile(t, f, n, os.O_RDWR)
+	writeAt(t, h, "what was written here", 1<<20)
+	if err := closeFile(t, h); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Dir = t.TempDir()
+	if err := os.CopyFS(cfg.Dir, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	_ = f.Close(ctx)
+	cancel()
+	p.setRefuse(nil)
+	inJournal(t, cfg.Dir, "UPDATE kv SET value = x'7b' WHERE key >= CAST('x/' AS BLOB) AND key < CAST('y' AS BLOB)")
+	newCache(t, p, cfg)
+	rooms, err := cache.Rooms(cfg.Dir)
+	if err != nil || len(rooms) != 1 || len(rooms[0].Kept) != 1 {
+		t.Fatalf("rooms %+v, %v; want one with one kept file", rooms, err)
+	}
+	b, err := os.ReadFile(rooms[0].Kept[0].File)
+	if err != nil || !strings.Contains(string(b), "what was written here") {
+		t.Errorf("%d bytes are kept, %v", len(b), err)
 	}
 }

@@ -59,7 +59,9 @@ func (c *FS) replay() (layers map[string]bool, err error) {
 		r.ghost(key, g)
 	}
 	var b batch
-	r.files(&b)
+	if err := r.files(&b); err != nil {
+		return nil, err
+	}
 	for _, n := range r.made {
 		if n != nil && n.IsDir() {
 			c.place(n)
@@ -246,8 +248,9 @@ func (r *replaying) sweepMaps(b *batch) {
 	}
 }
 
-// files gives the files their contents. c.ns is held.
-func (r *replaying) files(b *batch) {
+// files gives the files their contents. What can't be used is kept aside; the error
+// is that it can't even be that. c.ns is held.
+func (r *replaying) files(b *batch) error {
 	ids := make([]uint64, 0, len(r.made))
 	for id, n := range r.made {
 		if n != nil && !n.IsDir() {
@@ -265,9 +268,12 @@ func (r *replaying) files(b *batch) {
 		if rec.Changed {
 			f.change = 1
 			if err := r.content(f, rec); err != nil {
-				r.c.log.Error("a content in the room can't be used", "name", string(rec.Name), "err", err)
-				p, name, _ := r.c.tree.Where(n)
-				if name != "" {
+				at, _ := r.c.tree.Path(n)
+				r.c.log.Error("a content in the room can't be used; what is there of it is kept", "name", at, "err", err)
+				if err := r.salvage(f, at, err); err != nil {
+					return err
+				}
+				if p, name, _ := r.c.tree.Where(n); name != "" {
 					r.c.takeAway(b, p, name, f)
 				}
 				continue
@@ -284,6 +290,24 @@ func (r *replaying) files(b *batch) {
 		f.rehold()
 		r.c.q.touch(f.job)
 	}
+	return nil
+}
+
+// salvage keeps what is in the local file of a content that can't be used. c.ns is
+// held.
+func (r *replaying) salvage(f *file, name string, why error) (err error) {
+	content := f.c
+	if content.layer == nil {
+		return nil
+	}
+	if _, _, err := content.layer.stat(); errors.Is(err, fs.ErrNotExist) {
+		return nil // there is nothing
+	}
+	if content.ext, content.length, err = content.layer.extents(); err != nil {
+		return fmt.Errorf("%s: %w: %w", name, why, err)
+	}
+	_, err = r.c.keep(f, name, why)
+	return err
 }
 
 // content makes the content of a changed file. c.ns is held.
@@ -309,11 +333,7 @@ func (r *replaying) content(f *file, rec *nodeRecord) error {
 			return errLost
 		}
 		if err == nil && c.journal.Rebooted() && (rec.Map || written.UnixNano() > r.synced) {
-			content.ext, content.length, _ = content.layer.extents()
-			if _, err := c.keep(f, string(rec.Name), errors.New("the machine was restarted before the content was known to be on the disk")); err != nil {
-				return err
-			}
-			return errors.New("the machine was restarted before it was known to be on the disk; what is there of it is kept")
+			return errors.New("the machine was restarted before it was known to be on the disk")
 		}
 		if err == nil && written.After(timeOf(rec.Ctime)) {
 			f.attrs.mtime.Store(false)
