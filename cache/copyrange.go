@@ -178,7 +178,9 @@ func (c *content) refer(e extent, own bool) (done bool, err error) {
 		return false, backends.ErrChanged
 	}
 	c.checked()
-	if err := c.save(e.off, e.end); err != nil {
+	if err := c.save(e.off, e.end); errors.Is(err, errFull) {
+		return false, nil // who writes can wait for room
+	} else if err != nil {
 		return false, err
 	}
 	c.differs()

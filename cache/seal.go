@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"io"
 	"slices"
 )
@@ -82,6 +83,12 @@ func (s *seal) release() {
 // c.mu is held.
 func (c *content) save(off, end int64) error {
 	c.overwritten(off, end)
+	return c.unsaved(off, end, (*seal).keep)
+}
+
+// unsaved calls f with each piece of [off, end) that a seal needs and has only where
+// it is about to be overwritten. c.mu is held.
+func (c *content) unsaved(off, end int64, f func(s *seal, off, end int64) error) error {
 	for _, s := range c.seals {
 		if s.layer == nil || s.layer != c.layer {
 			continue
@@ -94,7 +101,7 @@ func (c *content) save(off, end int64) error {
 			for at < to {
 				e, have := s.saved.at(at, to)
 				if !have {
-					if err := s.keep(e.off, e.end); err != nil {
+					if err := f(s, e.off, e.end); err != nil {
 						return err
 					}
 				}
@@ -103,6 +110,33 @@ func (c *content) save(off, end int64) error {
 		}
 	}
 	return nil
+}
+
+// makeWay is save for who can wait for room: if there is none, others are evicted, or
+// uploads make some. Then again is true, nothing is saved yet, and as c.mu was let go
+// the caller looks anew.
+func (c *content) makeWay(ctx context.Context, off, end int64) (again bool, err error) {
+	if err = c.save(off, end); !errors.Is(err, errFull) {
+		return false, err
+	}
+	need := int64(0)
+	_ = c.unsaved(off, end, func(_ *seal, off, end int64) error {
+		need += end - off
+		return nil
+	})
+	c.enter()
+	c.mu.Unlock()
+	if again = c.fs.room.reserve(need); again {
+		c.fs.room.release(need)
+	} else {
+		again = c.fs.makeRoom(ctx)
+	}
+	c.mu.Lock()
+	c.leave()
+	if again {
+		err = nil
+	}
+	return again, err
 }
 
 // overwritten says that no object has [off, end) any more, as far as is known.

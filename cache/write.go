@@ -53,26 +53,27 @@ func (c *content) writeAt(ctx context.Context, p []byte, off int64) (n int, chan
 	}
 	c.checked()
 	end := off + int64(len(p))
-	for {
+	for again := true; again; {
 		if err = c.reserve(ctx, off, end); err != nil {
 			return 0, false, err
 		}
-		if !c.landing(off, end) {
-			break
+		switch again = c.landing(off, end); {
+		case again:
+			c.landed(off, end)
+		case c.freed:
+			err = backends.ErrChanged
+		default:
+			if err = c.lie(max(end, c.length)); err == nil {
+				again, err = c.makeWay(ctx, off, end)
+			}
 		}
-		c.landed(off, end)
-		c.recount() // what has come meanwhile was counted twice
-	}
-	if c.freed {
-		c.recount()
-		return 0, false, backends.ErrChanged
+		if again {
+			c.recount() // what has come meanwhile was counted twice
+		}
 	}
 	var f localFile
-	if err = c.lie(max(end, c.length)); err == nil {
-		f, err = c.open()
-	}
 	if err == nil {
-		err = c.save(off, end)
+		f, err = c.open()
 	}
 	if err != nil {
 		c.recount()
@@ -105,14 +106,24 @@ func (c *content) truncate(size int64) (after func(), err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.landed(size, maxSize)
-	if c.freed {
-		return after, backends.ErrChanged
+	anew := false
+	for again := true; again; {
+		c.landed(size, maxSize)
+		if c.freed {
+			return after, backends.ErrChanged
+		}
+		c.checked()
+		anew = size == 0 && c.layer != nil && (c.kept == asMap || len(c.seals) > 0)
+		again = false
+		if size < c.length && !anew {
+			if again, err = c.makeWay(context.Background(), size, c.length); err != nil {
+				return after, err
+			}
+		}
 	}
-	c.checked()
 	c.differs()
 	switch {
-	case size == 0 && c.layer != nil && (c.kept == asMap || len(c.seals) > 0):
+	case anew:
 		// A new file: the journal or a seal still needs the old one.
 		old := c.layer
 		old.users -= c.users
@@ -130,9 +141,6 @@ func (c *content) truncate(size int64) (after func(), err error) {
 		c.kept = notJournaled // to be written anew, under the name of another file
 		return after, nil
 	case size < c.length:
-		if err := c.save(size, c.length); err != nil {
-			return after, err
-		}
 		// Of a content with a map the journal comes first: what it says is
 		// there must be there.
 		was, length := c.ext, c.length
@@ -192,17 +200,20 @@ func (c *content) grow(size int64) (bool, error) {
 func (c *content) punch(off, end int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.landed(off, end)
-	if c.freed {
-		return backends.ErrChanged
-	}
-	end = min(end, c.length)
-	if off >= end {
-		return nil
-	}
-	c.checked()
-	if err := c.save(off, end); err != nil {
-		return err
+	for again := true; again; {
+		c.landed(off, end)
+		if c.freed {
+			return backends.ErrChanged
+		}
+		end = min(end, c.length)
+		if off >= end {
+			return nil
+		}
+		c.checked()
+		var err error
+		if again, err = c.makeWay(context.Background(), off, end); err != nil {
+			return err
+		}
 	}
 	c.differs()
 	c.ext = c.ext.cut(off, end)
