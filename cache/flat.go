@@ -110,12 +110,13 @@ func (c *FS) mergeFlat(ctx context.Context, dirs []flatDir, merged func(flatDir,
 	for _, l := range dirs {
 		c.ns.Lock()
 		n := c.dirAt(l.dir)
+		here := n != nil && dirOf(n).local
 		c.ns.Unlock()
 		if n == nil {
 			left = append(left, l)
 			continue
 		}
-		if dirOf(n).local {
+		if here {
 			continue // all that is in it is here
 		}
 		m := merging{c: c, dir: n, key: l.dir, asked: l.asked, moves: l.moves}

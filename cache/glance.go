@@ -110,7 +110,7 @@ func (m merging) glance(ctx context.Context, name, key string) error {
 		return err
 	}
 	n, err := c.tree.Lookup(m.dir, name)
-	if err != nil || !n.IsDir() || dirOf(n).local {
+	if err != nil || !n.IsDir() {
 		return nil // changed here meanwhile
 	}
 	if len(p.Entries) >= pageEntries/2 {
@@ -119,7 +119,11 @@ func (m merging) glance(ctx context.Context, name, key string) error {
 		d.deep = true
 		d.mu.Unlock()
 	}
-	below := merging{c: c, dir: n, key: key, asked: m.asked, moves: m.moves}
+	below, ok := c.merging(n)
+	if !ok || below.key != key {
+		return nil // the same
+	}
+	below.asked, below.moves = m.asked, m.moves
 	if err := below.merge(ctx, below.sort(p)); !errors.Is(err, errMoved) {
 		return err
 	}
