@@ -236,3 +236,37 @@ func TestDamagedMap(t *testing.T) {
 		t.Errorf("%d bytes are kept, %v", len(b), err)
 	}
 }
+
+// When the journal is lost, the contents that only it knew are not removed.
+func TestLostJournal(t *testing.T) {
+	p := newProbe(newMemory(t))
+	dir := t.TempDir()
+	cfg := cache.Config{Dir: dir, Identity: "test:lost", Grace: time.Minute}
+	f, err := cache.New(t.Context(), p, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	create(t, f, "f", "what was written here")
+	cfg.Dir = t.TempDir()
+	if err := os.CopyFS(cfg.Dir, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	rooms, err := filepath.Glob(filepath.Join(cfg.Dir, "rooms", "*"))
+	if err != nil || len(rooms) != 1 {
+		t.Fatal(rooms, err)
+	}
+	if err := os.WriteFile(filepath.Join(rooms[0], "journal.db"), []byte(strings.Repeat("garbage", 2000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	newCache(t, p, cfg)
+	aside, err := filepath.Glob(filepath.Join(rooms[0], "content.damaged-*", "slab"))
+	if err != nil || len(aside) != 1 {
+		t.Fatalf("set aside: %v, %v", aside, err)
+	}
+	if b, err := os.ReadFile(aside[0]); err != nil || !strings.Contains(string(b), "what was written here") {
+		t.Errorf("%d bytes are there, %v", len(b), err)
+	}
+}

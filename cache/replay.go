@@ -47,6 +47,11 @@ func (c *FS) replay() (layers map[string]bool, err error) {
 	}
 	if d := c.journal.Damage(); d != "" {
 		c.log.Error("the journal was damaged", "room", c.room.dir, "damage", d)
+		if c.journal.Lost() {
+			if err := c.room.setAside(); err != nil {
+				return nil, fmt.Errorf("%s; the contents that it named can't be set aside: %w", d, err)
+			}
+		}
 	}
 	c.ns.Lock()
 	defer c.ns.Unlock()

@@ -38,6 +38,7 @@ type Journal struct {
 	dir      string
 	opt      options
 	damage   string
+	lost     bool
 	rebooted bool
 
 	ack *ackFile
@@ -155,6 +156,10 @@ func (j *Journal) abandon() error {
 // what is lost by it, "" for nothing. It is repeated by the next Open if there
 // is no commit until then.
 func (j *Journal) Damage() string { return j.damage }
+
+// Lost reports whether Open has begun an empty journal in the place of one that is
+// damaged or gone: of what that one named nothing is known.
+func (j *Journal) Lost() bool { return j.lost }
 
 // Rebooted reports whether the machine was booted anew between the last commit
 // in the journal and Open, or whether that can't be told: what was not synced

@@ -22,6 +22,7 @@ func (j *Journal) load() error {
 		found.damage = "its log has lost commits of which the database may have parts"
 	}
 	lost := j.ack.acked > found.seq
+	j.lost = found.damage != "" || found.missing && lost
 	switch {
 	case found.damage != "":
 		aside, err := moveAside(name)
