@@ -309,6 +309,9 @@ func (c *FS) runJob(ctx context.Context, j *job) outcome {
 // loss.
 const flushEvery = 5 * time.Second
 
+// kernelTick is how far the times of files may be behind, with much to spare.
+const kernelTick = 100 * time.Millisecond
+
 // flush does so, as long as something waits.
 func (c *FS) flush() {
 	tick := time.NewTicker(flushEvery)
@@ -322,7 +325,9 @@ func (c *FS) flush() {
 		if c.q.len() == 0 {
 			continue
 		}
-		now := time.Now()
+		// A file's time is that of the kernel's last tick, which may be before what was
+		// written after the sync has begun.
+		now := time.Now().Add(-kernelTick)
 		if err := c.room.sync(); err != nil {
 			c.log.Warn("what waits for the store could not be made safe from a power loss", "err", err)
 			continue
