@@ -378,10 +378,16 @@ func (r *room) keep(from string, k Kept) (Kept, error) {
 	if err != nil {
 		return k, err
 	}
-	if err := os.Rename(from, k.File); err != nil {
-		return k, err
+	// The note first: a content that was moved and can't be told of would be looked
+	// for where it was.
+	note := k.File + ".json"
+	if err = os.WriteFile(note, append(b, '\n'), 0o600); err == nil {
+		err = os.Rename(from, k.File)
 	}
-	return k, os.WriteFile(k.File+".json", append(b, '\n'), 0o600)
+	if err != nil {
+		_ = os.Remove(note)
+	}
+	return k, err
 }
 
 // Rooms returns, for every room under cacheDir, what it is for, who holds it
