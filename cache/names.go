@@ -253,6 +253,9 @@ func (c *FS) leave(b *batch, f *file, at string) {
 		}
 	}
 	m := c.unknown(f, at)
+	if m != nil && m.running != nil && m.running.from != nil {
+		m.Size = m.running.from.size
+	}
 	if m != nil && m.running != nil && m.running.seal != nil {
 		s := m.running.seal
 		m.Size = s.length
