@@ -91,17 +91,20 @@ func (h *handle) Flush(ctx context.Context) error {
 	h.f.mu.Lock()
 	h.setWriting(false)
 	h.f.mu.Unlock()
-	return h.closing(ctx)
+	return h.closing(ctx, true)
 }
 
-// closing does what close(2) has to.
-func (h *handle) closing(ctx context.Context) error {
+// closing does what close(2) has to. hears says that somebody hears its error.
+func (h *handle) closing(ctx context.Context, hears bool) error {
 	f := h.f
 	if err := f.fs.homeless(f); err != nil {
 		return err
 	}
 	f.mu.Lock()
-	report := h.closeHears()
+	var report error
+	if hears {
+		report = h.closeHears()
+	}
 	f.sealLocked()
 	pending, j := f.pending, f.job
 	f.mu.Unlock()
@@ -109,7 +112,11 @@ func (h *handle) closing(ctx context.Context) error {
 		return report
 	}
 	if f.fs.close {
-		return h.waited(f.fs.syncFile(ctx, f), report)
+		err := f.fs.syncFile(ctx, f)
+		if hears {
+			err = h.waited(err, report)
+		}
+		return err
 	}
 	f.fs.q.touch(j)
 	return report
@@ -146,7 +153,7 @@ func (h *handle) Close(ctx context.Context) error {
 	var err error
 	if h.write || h.created {
 		// Writes through a mapping may come after the last close(2).
-		err = h.closing(ctx)
+		err = h.closing(ctx, false)
 	}
 	h.takeBack()
 	h.c.done()
