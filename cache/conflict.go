@@ -33,7 +33,8 @@ func conflictError(from, to string) error {
 
 // conflict is called when the store has refused what was sent: it holds
 // another version than the one that this derives from. Theirs keeps the name,
-// ours moves beside it; if there is no theirs any more, ours stays.
+// ours moves beside it; if there is no theirs any more, ours stays. Its errors don't
+// match ErrChanged: nothing is decided, and the change is tried again.
 func (c *FS) conflict(ctx context.Context, s *sending, why error) outcome {
 	theirs, err := c.store.Stat(ctx, s.key)
 	there := err == nil
@@ -62,15 +63,15 @@ func (c *FS) conflict(ctx context.Context, s *sending, why error) outcome {
 		return c.followSource(&b, s)
 	case !there:
 		if s.prior == nil {
-			return outcome{err: fmt.Errorf("%s: refused, although nothing is there: %w", s.key, why)}
+			return outcome{err: fmt.Errorf("%s: refused, although nothing is there: %v", s.key, why)}
 		}
 		// Removed elsewhere, changed here: the change stays.
 		c.disown(&b, f, s.prior)
 		return outcome{soon: true}
 	case s.prior != nil && theirs.Version == s.prior.version:
-		return outcome{err: fmt.Errorf("%s: refused, although it is unchanged: %w", s.key, why)}
+		return outcome{err: fmt.Errorf("%s: refused, although it is unchanged: %v", s.key, why)}
 	case theirs.IsDir():
-		return outcome{err: fmt.Errorf("%s: a directory has that name in the store: %w", s.key, why)}
+		return outcome{err: fmt.Errorf("%s: a directory has that name in the store: %v", s.key, why)}
 	}
 	c.disown(&b, f, s.prior)
 	if err := c.stepAside(&b, f, theirs); err != nil {

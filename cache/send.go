@@ -263,22 +263,26 @@ func (c *FS) concludeFile(ctx context.Context, s *sending, e backends.Entry, err
 	c.commitLate(&b)
 	c.ns.Unlock()
 	s.seal.release()
+	o := outcome{err: err}
 	switch {
 	case !named:
 		return outcome{}
 	case moved && refused(err):
 		return outcome{soon: true}
 	case sourceGone(err):
-		return c.lostBytes(ctx, f, err)
+		o = c.lostBytes(ctx, f, err)
 	case refused(err):
-		return c.conflict(ctx, s, err)
+		o = c.conflict(ctx, s, err)
+	}
+	if o.err == nil {
+		return o
 	}
 	c.stats.failures.Add(1)
 	f.mu.Lock()
-	f.fails(err)
+	f.fails(o.err)
 	f.mu.Unlock()
-	c.complain(s.key, "upload", err)
-	return outcome{err: err}
+	c.complain(s.key, "upload", o.err)
+	return o
 }
 
 // concludeWell records that the store has what was sent. c.ns is held.
