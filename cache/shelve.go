@@ -53,8 +53,6 @@ func (c *content) shelve(base *stored, used int64, last bool) (e index.Entry, wh
 	case c.named || c.kept != notJournaled || len(c.seals) > 0:
 		return e, shelveLater
 	}
-	// Rows that were used before this mount belong to no content; this one does.
-	used = max(used, c.fs.shelf.began)
 	e = index.Entry{File: c.layer.name(), Key: base.key, Version: string(base.version), Size: base.size, Used: used}
 	if c.shelved.of == base && c.shelved.bytes == c.charged {
 		if used-c.shelved.used < int64(touchAfter) && !last || used <= c.shelved.used {
