@@ -71,7 +71,50 @@ func (n *node) open(flags int) (*file, error) {
 }
 
 func (n *node) newFile(fd int) *file {
-	return &file{n: n, f: os.NewFile(uintptr(fd), "file"), fd: fd, keep: n.pages.renew(fd)}
+	f := &file{n: n, f: os.NewFile(uintptr(fd), "file"), fd: fd, keep: n.pages.renew(fd)}
+	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil && flags&unix.O_ACCMODE != unix.O_RDONLY {
+		n.writers.add(f)
+	}
+	return f
+}
+
+// writers is a set of open files.
+type writers struct {
+	mu    sync.Mutex
+	files map[*file]struct{}
+}
+
+func (w *writers) add(f *file) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.files == nil {
+		w.files = map[*file]struct{}{}
+	}
+	w.files[f] = struct{}{}
+}
+
+func (w *writers) remove(f *file) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.files, f)
+}
+
+// truncate gives n's file another length. Who has it open for writing may do
+// that whatever its mode says by now, as with ftruncate(2); who may call it by
+// the mode was asked by the kernel.
+func (n *node) truncate(path string, size int64) error {
+	err := truncate(path, size)
+	if err != unix.EACCES {
+		return err
+	}
+	n.writers.mu.Lock() // none is closed meanwhile
+	defer n.writers.mu.Unlock()
+	for f := range n.writers.files {
+		if err = retry(func() error { return unix.Ftruncate(f.fd, size) }); err == nil {
+			break
+		}
+	}
+	return err
 }
 
 // pageStamp remembers what a file looked like at its last open.
@@ -133,7 +176,10 @@ func (f *file) Flush(context.Context) error {
 func (f *file) Sync(context.Context) error { return Wrap("fsync", "", f.f.Sync()) }
 
 // Close closes the host's file.
-func (f *file) Close(context.Context) error { return Wrap("close", "", f.f.Close()) }
+func (f *file) Close(context.Context) error {
+	f.n.writers.remove(f)
+	return Wrap("close", "", f.f.Close())
+}
 
 // Descriptor returns the host's descriptor; it may always be used.
 func (f *file) Descriptor() (int, bool) { return f.fd, true }

@@ -171,7 +171,7 @@ func (f *FileSystem) Attr(_ context.Context, n backends.Node) (a backends.Attr, 
 
 // SetAttr changes n's attributes.
 func (f *FileSystem) SetAttr(ctx context.Context, n backends.Node, c backends.AttrChange) (backends.Attr, error) {
-	err := f.withNode("setattr", n, func(_ *node, fd int) error { return setAttr(fd, c) })
+	err := f.withNode("setattr", n, func(own *node, fd int) error { return setAttrWith(fd, c, own.truncate) })
 	if err != nil {
 		return backends.Attr{}, err
 	}

@@ -34,6 +34,9 @@ type node struct {
 	mu sync.RWMutex
 	fd int // -1 once closed
 
+	// writers are the open files that may be written.
+	writers writers
+
 	// pages is what the inode looked like when it was last opened.
 	pages pageStamp
 

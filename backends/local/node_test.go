@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/local"
 )
 
 // descriptors counts those that are open below dir.
@@ -194,5 +195,31 @@ func TestForgetInUse(t *testing.T) {
 			})
 		}
 		wg.Wait()
+	}
+}
+
+// Who made a file that nobody may write can set its length while it is open, also
+// where agentfs is not root. Packs of git are such files, and fast-import does that.
+func TestTruncateOfReadOnlyMode(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Chmod(dir, 0o777))
+	s, err := local.New(dir)
+	must(t, err)
+	defer s.Close()
+	uid := os.Getuid()
+	if uid == 0 {
+		uid = 65534
+		runtime.LockOSThread()
+		must(t, unix.Setfsuid(uid))
+		defer func() { must(t, unix.Setfsuid(0)); runtime.UnlockOSThread() }()
+	}
+	f := s.FileSystem()
+	n, _, h, err := f.Create(t.Context(), f.Root(), "pack", os.O_RDWR, backends.CreateAttr{Mode: 0o444, UID: uint32(uid), GID: uint32(os.Getgid())})
+	must(t, err)
+	_, err = f.SetAttr(t.Context(), n, backends.AttrChange{Set: backends.SetSize, Size: 100})
+	must(t, err)
+	must(t, h.Close(t.Context()))
+	if _, err = f.SetAttr(t.Context(), n, backends.AttrChange{Set: backends.SetSize, Size: 10}); !errors.Is(err, os.ErrPermission) {
+		t.Errorf("once it is closed: %v, want EACCES", err)
 	}
 }

@@ -19,7 +19,15 @@ func procPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
 // setAttr changes the attributes of fd, which may have been opened with
 // O_PATH. What can fail for a reason of its own comes before what can't be
 // taken back.
-func setAttr(fd int, c backends.AttrChange) error {
+func setAttr(fd int, c backends.AttrChange) error { return setAttrWith(fd, c, truncate) }
+
+// truncate gives the file that path names another length.
+func truncate(path string, size int64) error {
+	return retry(func() error { return unix.Truncate(path, size) })
+}
+
+// setAttrWith is setAttr with another way to truncate.
+func setAttrWith(fd int, c backends.AttrChange, truncate func(path string, size int64) error) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
@@ -59,7 +67,7 @@ func setAttr(fd int, c backends.AttrChange) error {
 		}
 	}
 	if c.Has(backends.SetSize) {
-		if err := retry(func() error { return unix.Truncate(path, c.Size) }); err != nil {
+		if err := truncate(path, c.Size); err != nil {
 			undo()
 			return err
 		}
