@@ -28,7 +28,10 @@ type fileSystem struct {
 // the name that is to be moved.
 func (w *fileSystem) Lookup(ctx context.Context, parent backends.Node, name string) (backends.Node, backends.Attr, error) {
 	for {
-		changes := w.t.settled(parent, name)
+		changes, err := w.t.settled(ctx, parent, name)
+		if err != nil {
+			return nil, backends.Attr{}, err
+		}
 		n, a, err := w.FileSystem.Lookup(ctx, parent, name)
 		switch {
 		case err == nil && !w.t.found(parent, name, n, changes),

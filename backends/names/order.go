@@ -1,6 +1,10 @@
 package names
 
-import "github.com/agentfs/agentfs/backends"
+import (
+	"context"
+
+	"github.com/agentfs/agentfs/backends"
+)
 
 // The tracker has to hear of changes in the order in which they took effect,
 // and the file system, which orders them, doesn't say how: of two that run at
@@ -61,21 +65,30 @@ func (t *Tracker) changing(all ...spot) bool {
 // settled waits until no change of this name is under way, and returns how
 // often a name in dir was made, moved or removed. Any number of lookups may
 // go on from there, and hold up no change: what one of them finds is judged by
-// [Tracker.found].
-func (t *Tracker) settled(dir backends.Node, name string) uint64 {
+// [Tracker.found]. Who only looks waits no longer than ctx: a change takes as
+// long as a store does.
+func (t *Tracker) settled(ctx context.Context, dir backends.Node, name string) (uint64, error) {
 	s := spot{dir, name}
 	t.mu.RLock()
 	busy, changes := t.changing(s), t.changes(dir)
 	t.mu.RUnlock()
 	if !busy {
-		return changes
+		return changes, nil
 	}
+	defer context.AfterFunc(ctx, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.ended.Broadcast()
+	})()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for t.changing(s) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
 		t.ended.Wait()
 	}
-	return t.changes(dir)
+	return t.changes(dir), nil
 }
 
 // changes returns how often a name in dir was made, moved or removed. The

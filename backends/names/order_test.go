@@ -117,6 +117,32 @@ func TestRemovalIsOvertaken(t *testing.T) {
 	})
 }
 
+// A lookup of a name that is being removed ends with its context, not with the
+// removal.
+func TestLookupGivesUp(t *testing.T) {
+	slowly(t, func(t *testing.T, f backends.FileSystem, _ *Tracker, meanwhile func(what, check func())) {
+		if _, _, err := backends.MknodAt(t.Context(), f, f.Root(), "a", backends.CreateAttr{Mode: 0o644}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var err error
+		ended := false
+		meanwhile(func() {
+			_, _, err = f.Lookup(ctx, f.Root(), "a")
+			ended = true
+		}, func() {
+			cancel()
+			synctest.Wait()
+			if !ended || !errors.Is(err, context.Canceled) {
+				t.Errorf("the lookup has ended: %v, with %v", ended, err)
+			}
+		})
+		if err := f.Unlink(t.Context(), f.Root(), "a"); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // Lookups that see a rename which the tracker has yet to hear of.
 func TestRenameIsOvertakenByLookup(t *testing.T) {
 	for _, name := range []string{"a", "b"} {
