@@ -216,6 +216,14 @@ func Open(_ context.Context, o *backends.Options) (backends.Store, error) {
 	for _, p := range cfg.problems() {
 		o.Fail(p.key, "%s", p.text)
 	}
+	// In a Config zero is the default, which is not what it says here.
+	for key, zero := range map[string]bool{
+		"part_size": cfg.PartSize == 0, "request_timeout": cfg.RequestTimeout == 0, "retry_timeout": cfg.RetryTimeout == 0,
+	} {
+		if zero {
+			o.Fail(key, "is zero: leave it out for the default (max_attempts=1 sends nothing again)")
+		}
+	}
 	if err := o.Close(); err != nil {
 		return nil, err
 	}

@@ -54,6 +54,7 @@ func TestWrongOptions(t *testing.T) {
 		{"kms key", []string{"bucket", "b", "sse_kms_key_id", "k"}, []string{"sse_kms_key_id", "sse=aws:kms"}},
 		{"part size", []string{"bucket", "b", "part_size", "1MiB"}, []string{"part_size", "5MiB"}},
 		{"part size", []string{"bucket", "b", "part_size", "big"}, []string{"part_size", "big"}},
+		{"no retries", []string{"bucket", "b", "retry_timeout", "0s"}, []string{"retry_timeout", "zero", "max_attempts=1"}},
 		{"prefix", []string{"bucket", "b", "prefix", "a/../b"}, []string{"prefix", "a/../b"}},
 		{"bool", []string{"bucket", "b", "path_style", "maybe"}, []string{"path_style", "maybe"}},
 		{"unknown", []string{"bucket", "b", "buckte", "x"}, []string{"buckte", "unknown", "prefix"}},
