@@ -3,7 +3,10 @@ package s3_test
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
@@ -361,4 +364,23 @@ func TestRemoveManyRequests(t *testing.T) {
 		remove("with conditions", conditional, with)
 		remove("what is gone", conditional[:5], gone)
 	})
+}
+
+// An answer to a removal of many names what failed. If it doesn't say what did,
+// nothing counts as removed.
+func TestRemoveManyFailsWithoutAKey(t *testing.T) {
+	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			io.WriteString(w, `<DeleteResult><Error><Code>InternalError</Code><Message>please try again</Message></Error></DeleteResult>`)
+			return
+		}
+		io.WriteString(w, `<ListBucketResult></ListBucketResult>`)
+	}))
+	defer h.Close()
+	srv := s3test.Server{Endpoint: h.URL, Bucket: "b", Region: "us-east-1", AccessKey: "k", SecretKey: "s"}
+	for i, err := range backends.RemoveMany(t.Context(), srv.Store(t, quick).Lean(), []backends.Removal{{Name: "f"}, {Name: "g"}}) {
+		if err == nil || !strings.Contains(err.Error(), "InternalError") {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"io/fs"
 	"maps"
@@ -210,16 +211,23 @@ func (s *Store) deleteKeys(ctx context.Context, ds []deletion) (errs []error, un
 		}
 		return errs, c.unknown
 	}
+	var other error // of a key that is none of these
 	for _, e := range out.Errors {
+		err := error(&smithy.GenericAPIError{Code: aws.ToString(e.Code), Message: aws.ToString(e.Message)})
 		i, ok := at[aws.ToString(e.Key)]
 		if !ok {
+			other = err
 			continue
 		}
-		err := error(&smithy.GenericAPIError{Code: aws.ToString(e.Code), Message: aws.ToString(e.Message)})
 		if missing(err) && (c.unknown || s.lean || ds[i].match == "") {
 			continue
 		}
 		errs[i] = err
+	}
+	// An answer names only what failed. One that doesn't say what did vouches
+	// for nothing.
+	for i := range errs {
+		errs[i] = cmp.Or(errs[i], other)
 	}
 	return errs, c.unknown
 }
