@@ -13,7 +13,7 @@ type changes struct {
 	m *mount
 
 	mu      sync.Mutex
-	queue   []change
+	queue   map[change]struct{} // each once, however often it changes meanwhile
 	stopped bool
 	more    chan struct{} // has an element if the queue may have one
 }
@@ -42,7 +42,10 @@ func (c *changes) add(ch change) {
 	}
 	c.mu.Lock()
 	if !c.stopped {
-		c.queue = append(c.queue, ch)
+		if c.queue == nil {
+			c.queue = map[change]struct{}{}
+		}
+		c.queue[ch] = struct{}{}
 	}
 	c.mu.Unlock()
 	c.wake()
@@ -74,7 +77,7 @@ func (c *changes) run() {
 		if stopped {
 			return
 		}
-		for _, ch := range queue {
+		for ch := range queue {
 			c.m.notify(ch)
 		}
 	}

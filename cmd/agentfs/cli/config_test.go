@@ -198,6 +198,8 @@ func TestRouteURLErrors(t *testing.T) {
 		"/a=s3://KEY:hunter2@b/p":               "--route /a: the URL contains credentials; " + credentialsRemedy("s3"),
 		"/a=s3://b?endpoint=http://u:hunter2@h": "--route /a: endpoint: contains credentials; " + credentialsRemedy("s3"),
 		"a=s3://KEY:hunter2@b/p":                "--route a=s3://(credentials removed)@b/p: " + form,
+		"a=postgres://me:hunter/2@h/d":          "--route a=postgres://(credentials removed)@h/d: " + form,
+		"a=s3://b:9000/p@q":                     "--route a=s3://b:9000/p@q: " + form,
 		"a=postgres://me:hunter@2@h/d":          "--route a=postgres://(credentials removed)@h/d: " + form,
 	} {
 		_, err := parseRouteFlag(arg)

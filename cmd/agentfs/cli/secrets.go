@@ -74,8 +74,18 @@ func userinfo(v string) string {
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
 		authority = rest[:i]
 	}
+	if at := strings.LastIndexByte(rest, '@'); !strings.Contains(authority, "@") && at >= 0 && !portOnly(authority) {
+		return rest[:at+1] // a password with one of these characters as it is
+	}
 	i := strings.LastIndexByte(authority, '@')
 	return authority[:i+1]
+}
+
+// portOnly reports whether a colon in an authority without a user, if there is one,
+// comes before a port.
+func portOnly(authority string) bool {
+	_, port, ok := strings.Cut(authority, ":")
+	return !ok || strings.HasSuffix(authority, "]") || strings.Trim(port[strings.LastIndexByte(port, ':')+1:], "0123456789") == ""
 }
 
 // withheld reports whether the value of a route's key may be a secret, going by

@@ -104,6 +104,9 @@ func (t *Tree) rename(ctx context.Context, e backends.Entry, to string, cond bac
 		return err
 	}
 	// A directory that the target lies in, or the source itself, is missing.
+	if _, serr := t.Store.Stat(ctx, e.Name); serr != nil {
+		return serr
+	}
 	if _, merr := t.Mkdir(ctx, path.Dir(to)); merr != nil {
 		return merr
 	}
