@@ -64,6 +64,13 @@ func (b *Budget) reserve(r *room, n int64) bool {
 	return b.take(r, n) || b.free(n) && b.take(r, n)
 }
 
+// fit evicts what is too much.
+func (b *Budget) fit() {
+	b.evicting.Lock()
+	defer b.evicting.Unlock()
+	b.free(0)
+}
+
 // free evicts until n more bytes fit, and reports whether they do: of all
 // rooms, what was used longest ago. b.evicting is held.
 func (b *Budget) free(n int64) bool {

@@ -270,7 +270,7 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 		return nil, errors.Join(err, j.Close())
 	}
 	cfg.Budget.join(r)
-	cfg.Budget.free(0) // it may be smaller than it was
+	cfg.Budget.fit() // it may be smaller than it was
 	if !cfg.ReadOnly {
 		c.q.start(c.runJob)
 		c.flushed.Go(c.flush)

@@ -49,10 +49,11 @@ func (c *FS) make(p *tree.Node, name string, n *tree.Node) error {
 	c.learned()
 	c.dirTouched(p)
 	if attrsOf(n).in == nil && c.noteAttrs(n, p, name) {
-		// It has the group of a set-gid directory.
+		// It has the group of a set-gid directory. The name is there, whatever becomes
+		// of this.
 		var b batch
 		c.record(&b, n, p, name)
-		return c.commit(&b)
+		c.commitLate(&b)
 	}
 	return nil
 }
@@ -106,6 +107,7 @@ func (c *FS) create(ctx context.Context, p *tree.Node, name string, a backends.C
 	c.await(f)
 	if err := c.make(p, name, n); err != nil {
 		c.q.drop(f.job)
+		f.c.free() // it has got a slot
 		return nil, err
 	}
 	return n, nil
