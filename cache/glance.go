@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/agentfs/agentfs/backends"
@@ -51,7 +52,9 @@ func (m merging) sort(p backends.Page) flatPage {
 func (m merging) page(ctx context.Context) (merging, flatPage, error) {
 	c, d := m.c, dirOf(m.dir)
 	if cut := c.cut.Load(); cut.answers(m) {
-		return cut.of, cut.flatPage, nil
+		l := cut.flatPage
+		l.direct = slices.Clip(l.direct) // several may go on behind it
+		return cut.of, l, nil
 	}
 	d.mu.Lock()
 	deep := d.deep
