@@ -16,11 +16,15 @@
 //
 // In this order; each is released before one to its left is taken:
 //
+//	shelf.writing  who brings the index up to date
+//	Budget.evicting  who makes room, in whichever cache
+//	walks.mu      the ways of programs through the tree
 //	FS.ns         whatever changes names, or what is known of the store's:
 //	              ghosts, jobs of nodes, what the journal has
 //	dir.mu        what is known of a directory
 //	file.mu       a file's state
 //	content.mu    a content's extents, its layers, its seals and its stream
+//	descriptors.mu  which local files are open; of a second content.mu it only tries
 //	spares.mu     the room's empty files
 //	shelf.pick    which contents of earlier mounts somebody takes
 //	shelf.mu      what the index has still to be told
@@ -31,5 +35,6 @@
 //
 // None of them is held while the store is asked. A commit to the journal is
 // made with FS.ns held, so that records are in the order of what they record;
-// only the rows of a content's map are written with just content.mu.
+// only the rows of a content's map are written with just content.mu, and the uploads
+// that are under way with nothing.
 package cache
