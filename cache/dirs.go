@@ -253,15 +253,21 @@ func (c *FS) arrivedIn(b *batch, n *tree.Node) {
 
 // outlives returns the job that has to end before g goes, if the directory that
 // it is in is in the store only because of it: something else in it is on its
-// way, or it gets a marker. c.ns is held.
-func (c *FS) outlives(b *batch, g *ghost) *job {
+// way, or it gets a marker. there has the directories that are known to have something
+// else in the store: to look for that takes as long as the directory is large. c.ns is
+// held.
+func (c *FS) outlives(b *batch, g *ghost, there map[*tree.Node]bool) *job {
 	at := path.Dir(g.key)
 	n := c.dirAt(at)
 	for ; n == nil; n = c.dirAt(at) {
 		at = path.Dir(at)
 	}
 	d := dirOf(n)
-	if n == c.tree.Root() || d.marker || c.anyStored(n, at) {
+	if n == c.tree.Root() || d.marker || there[n] {
+		return nil
+	}
+	if c.anyStored(n, at) {
+		there[n] = true
 		return nil
 	}
 	if wait := c.arriving(n, g.job); wait != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/tree"
 	"github.com/agentfs/agentfs/cache/attrs"
 )
 
@@ -114,6 +115,7 @@ func (c *FS) collect() (gs []*ghost, fetch []*file, more bool, err error) {
 	var b batch
 	now := time.Now()
 	var laid bool
+	there := map[*tree.Node]bool{}
 	for _, g := range c.ghosts {
 		if g.maybe != nil || g.removing || c.making[g.key] > 0 || !c.q.due(g.job, now) {
 			continue
@@ -140,7 +142,7 @@ func (c *FS) collect() (gs []*ghost, fetch []*file, more bool, err error) {
 		}
 		wait, f := c.freeBytes(g.st, nil, g.job)
 		if wait == nil && f == nil {
-			if wait := c.outlives(&b, g); wait != nil {
+			if wait := c.outlives(&b, g, there); wait != nil {
 				c.q.blockSoftly(g.job, wait)
 				continue
 			}
