@@ -15,16 +15,6 @@ import (
 	"github.com/agentfs/agentfs/backends/tree"
 )
 
-// Conflict is one case in which the store held another content than the one
-// that a change of this machine derives from.
-type Conflict struct {
-	Name string `json:"name"`
-	// Ours is the name under which this machine's content is now; a path of
-	// the cache directory if the old version was gone before all of it was here.
-	Ours string    `json:"ours"`
-	Time time.Time `json:"time"`
-}
-
 // conflictError is what whoever waits for a content hears when it has been put
 // beside somebody else's. It matches ErrChanged.
 func conflictError(from, to string) error {
@@ -133,15 +123,6 @@ func (c *FS) stepAside(b *batch, f *file, theirs backends.Entry) error {
 	c.remember(b, Conflict{Name: from, Ours: to, Time: time.Now()})
 	c.log.Warn("changed elsewhere meanwhile; this machine's content is beside it", "name", from, "ours", to)
 	return nil
-}
-
-// remember keeps a conflict for people to see. c.ns is held.
-func (c *FS) remember(b *batch, x Conflict) {
-	c.stats.conflicts.Add(1)
-	c.mu.Lock()
-	c.conflicts = append(c.conflicts, x)
-	c.mu.Unlock()
-	b.Put(fmt.Sprintf("c/%020d", x.Time.UnixNano()), mustJSON(x))
 }
 
 // followSource ends the renaming of a file which somebody else has changed or

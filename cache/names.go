@@ -200,6 +200,7 @@ func (c *FS) unlink(p *tree.Node, name string) (*job, error) {
 	var b batch
 	f := n.Data.(*file) // whatever is not a directory is one
 	c.leave(&b, f, at)
+	c.resolved(&b, at)
 	c.forgetRecord(&b, n)
 	if c.tree.Len(p) == 1 {
 		c.emptiedBut(&b, p)

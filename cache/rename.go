@@ -77,6 +77,7 @@ func (c *FS) rename(from *tree.Node, oldName string, to *tree.Node, newName stri
 		switch x := mv.Target.Data.(type) {
 		case *file:
 			c.leave(&b, x, newPath)
+			c.resolved(&b, newPath)
 		case *dir:
 			c.leaveDir(&b, mv.Target, newPath)
 		}
@@ -86,10 +87,12 @@ func (c *FS) rename(from *tree.Node, oldName string, to *tree.Node, newName stri
 	switch x := mv.Node.Data.(type) {
 	case *file:
 		c.leave(&b, x, oldPath)
+		c.resolved(&b, oldPath)
 		c.returned(&b, x, newPath)
 		c.await(x)
 	case *dir:
 		c.moveBelow(&b, mv.Node, oldPath)
+		c.conflictsMoved(&b, oldPath, newPath)
 	}
 	if from != to && c.tree.Len(from) == 1 {
 		c.emptiedBut(&b, from)

@@ -110,7 +110,10 @@ func (r mountedRoute) status(ctx context.Context) routeStatus {
 	if r.readOnly {
 		rs.Durability = ""
 	}
-	rs.Pending, rs.Conflicts, rs.Errors = c.PendingCount, int64(len(c.Conflicts)), int64(len(c.Errors))
+	rs.Pending, rs.Conflicts = c.PendingCount, int64(len(c.Conflicts))
+	for _, n := range c.ErrorKinds {
+		rs.Errors += n // more than are listed
+	}
 	return rs
 }
 
