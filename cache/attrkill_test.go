@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -9,10 +10,12 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/backends/s3"
 	"github.com/agentfs/agentfs/backends/s3/s3test"
 	"github.com/agentfs/agentfs/cache"
 )
@@ -160,5 +163,50 @@ func TestWriteWithoutListing(t *testing.T) {
 	syncAll(t, f)
 	if got := get(t, p.Store, "f"); got != "plain" {
 		t.Errorf("the store has %q", got)
+	}
+}
+
+// lostRecord is an S3 store that puts the first record, and loses the answer.
+type lostRecord struct {
+	*s3.Store
+	first sync.Once
+	lost  atomic.Bool
+}
+
+func (s *lostRecord) Put(ctx context.Context, name string, body *io.SectionReader, o backends.PutOptions) (e backends.Entry, err error) {
+	e, err = s.Store.Put(ctx, name, body, o)
+	if strings.HasPrefix(path.Base(name), backends.RecordPrefix) {
+		s.first.Do(func() {
+			e, err = backends.Entry{}, errDown
+			s.lost.Store(true)
+		})
+	}
+	return e, err
+}
+
+// Lean implements [backends.Leaner]: it is.
+func (s *lostRecord) Lean() backends.Store { return s }
+
+// A directory that was removed does not come back with a record whose answer was
+// lost: S3 does not look whether there is one.
+func TestLostRecordOfARenamedDirectory(t *testing.T) {
+	lean := s3test.Fake(t).Store(t).Lean().(*s3.Store)
+	s := &lostRecord{Store: lean}
+	f := described(t, s, cache.Config{})
+	mkdir(t, f, "d", 0o755)
+	n := createIn(t, f, "d", "x", "x")
+	setAttr(t, f, n, backends.AttrChange{Set: backends.SetMode, Mode: 0o700})
+	_ = f.SyncDir(t.Context(), f.Root()) // perhaps the attempt that fails is its own
+	if !s.lost.Load() {
+		t.Fatal("no answer was lost")
+	}
+	if err := f.Rename(t.Context(), f.Root(), "d", f.Root(), "e", 0); err != nil {
+		t.Fatal(err)
+	}
+	syncAll(t, f)
+	for e, err := range lean.List(t.Context(), "d", "") {
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("left: %s, %v", e.Name, err)
+		}
 	}
 }

@@ -61,6 +61,9 @@ func (m *merging) loaded() {
 		return // that is not in it
 	}
 	k.known, k.records, k.loaded = m.attrs, m.records, m.asked
+	if m.asked.After(k.unsure) {
+		k.unsure = time.Time{}
+	}
 	if m.dir == m.c.tree.Root() {
 		a, _ := m.attrs.Lookup(".", "")
 		m.c.applyAttrs(m.dir, backends.Entry{Name: ".", Mode: fs.ModeDir}, a)

@@ -42,8 +42,12 @@ type dirAttrs struct {
 	records []backends.Entry
 	loaded  time.Time // when known was asked for, zero if never
 	saved   time.Time // when this machine last saved
-	dirty   map[*tree.Node]struct{}
-	job     *job // not nil while dirty has something
+	// saving: a record is on its way. unsure is when it was found that one may have
+	// arrived although this machine has heard otherwise; zero once it was asked.
+	saving bool
+	unsure time.Time
+	dirty  map[*tree.Node]struct{}
+	job    *job // not nil while dirty has something
 }
 
 // attrsOf returns what is remembered of n's attributes.
@@ -216,8 +220,8 @@ func (c *FS) attrsArrived(d *dir) {
 }
 
 // leaveRecords makes ghosts of the records of the directory n, which is at at
-// and about to leave. c.ns is held.
-func (c *FS) leaveRecords(b *batch, n *tree.Node, at string) {
+// and about to leave, and reports whether there may be others. c.ns is held.
+func (c *FS) leaveRecords(b *batch, n *tree.Node, at string) (look bool) {
 	d := dirOf(n)
 	es := append(d.records.known.Records(at), d.records.records...)
 	for _, e := range es {
@@ -229,6 +233,18 @@ func (c *FS) leaveRecords(b *batch, n *tree.Node, at string) {
 	known, records := d.records.known, d.records.records
 	b.undo = append(b.undo, func() { d.records.known, d.records.records = known, records })
 	d.records.known, d.records.records, d.records.loaded = nil, nil, time.Now()
+	return d.records.saving || !d.records.unsure.IsZero()
+}
+
+// leaveMarker makes a ghost of the directory n itself, which is at at and about
+// to leave, and of its records. c.ns is held.
+func (c *FS) leaveMarker(b *batch, n *tree.Node, at string) *ghost {
+	look := c.leaveRecords(b, n, at)
+	g := c.ghosts[at+"/"]
+	if g == nil || look && !g.look {
+		g = c.addGhost(b, &ghost{key: at, dir: true, look: look})
+	}
+	return g
 }
 
 // dirTouched is called when this machine has changed the names in p: that is a
@@ -294,6 +310,7 @@ func (c *FS) runAttrs(ctx context.Context, j *job) outcome {
 	d.mu.Unlock()
 	moves := c.moves
 	end := c.makes(at) // a record brings a directory back that is gone
+	d.records.saving = len(changes) > 0
 	c.ns.Unlock()
 	var err error
 	now := prev
@@ -303,10 +320,15 @@ func (c *FS) runAttrs(ctx context.Context, j *job) outcome {
 	c.ns.Lock()
 	defer c.ns.Unlock()
 	end()
+	d.records.saving = false
 	var b batch
 	defer func() { c.commitLate(&b) }()
 	if err != nil {
+		d.records.loaded, d.records.unsure = time.Time{}, time.Now()
 		return outcome{err: err}
+	}
+	if now.Unsure() {
+		d.records.unsure = time.Now()
 	}
 	if p, ok := c.tree.Path(n); !ok || p != at || c.moves != moves && d.job != nil {
 		// Removed or renamed while it was saved.

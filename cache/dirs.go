@@ -160,6 +160,7 @@ func (c *FS) runDir(ctx context.Context, j *job) outcome {
 		d.marker, d.keep = true, false
 		if old != nil && c.ghosts[at+"/"] == old {
 			c.lay(&b, at+"/")
+			d.inherits(old)
 			c.placeAll()
 		}
 		c.arrivedIn(&b, n)
@@ -237,7 +238,7 @@ func (c *FS) arrivedIn(b *batch, n *tree.Node) {
 				continue // swept looks at it again
 			}
 			c.lay(b, g.id())
-			d.maybe = true
+			d.inherits(g)
 		}
 		c.endDirJob(n)
 		c.place(n)
@@ -325,12 +326,10 @@ func (c *FS) sendingBelow(n *tree.Node) {
 // to to, with all that is in it. c.ns is held, and everything in it known.
 func (c *FS) moveBelow(b *batch, n *tree.Node, from string) {
 	d := dirOf(n)
-	c.leaveRecords(b, n, from)
 	if c.stored(d) {
-		if c.ghosts[from+"/"] == nil {
-			c.addGhost(b, &ghost{key: from, dir: true})
-		}
-		c.q.touch(c.ghosts[from+"/"].job)
+		c.q.touch(c.leaveMarker(b, n, from).job)
+	} else {
+		c.leaveRecords(b, n, from)
 	}
 	marker, maybe, local := d.marker, d.maybe, d.local
 	b.undo = append(b.undo, func() {

@@ -152,6 +152,7 @@ func (r *ghostRecord) encode() []byte {
 		o.int("s", r.Size)
 	}
 	o.flag("d", r.Dir)
+	o.flag("l", r.Look)
 	if r.Maybe != nil {
 		o.key("maybe")
 		o.b = append(o.b, mustJSON(r.Maybe)...)

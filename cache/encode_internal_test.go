@@ -47,7 +47,7 @@ func TestEncode(t *testing.T) {
 			n.Ops = append(n.Ops, attempt{utf8(), name(), number()})
 		}
 		check(n, n.encode())
-		g := ghostRecord{Version: backends.Version(utf8()), Size: int64(r.IntN(3)), Dir: yes()}
+		g := ghostRecord{Version: backends.Version(utf8()), Size: int64(r.IntN(3)), Dir: yes(), Look: yes()}
 		if yes() {
 			g.Maybe = &maybe{Op: utf8(), Size: int64(number())}
 		}

@@ -32,6 +32,8 @@ type ghost struct {
 	late *maybe
 	// dir: a directory, of which the store may have a marker.
 	dir bool
+	// look: in which there may be a record that nobody knows.
+	look bool
 	// removing: it is being removed just now.
 	removing bool
 	refused  bool // by somebody else's newer content
@@ -108,8 +110,17 @@ func (c *FS) dropMaybe(b *batch, m *maybe) {
 	}
 }
 
+// inherits says that d has the place of a ghost, with what is left there. c.ns is
+// held.
+func (d *dir) inherits(g *ghost) {
+	d.maybe = true
+	if g.look {
+		d.records.loaded, d.records.unsure = time.Time{}, time.Now()
+	}
+}
+
 func (c *FS) recordGhost(b *batch, g *ghost) {
-	r := ghostRecord{Dir: g.dir, Maybe: g.maybe}
+	r := ghostRecord{Dir: g.dir, Look: g.look, Maybe: g.maybe}
 	if g.maybe == nil {
 		r.Maybe = g.late
 	}

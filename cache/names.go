@@ -406,11 +406,7 @@ func (c *FS) leaveDir(b *batch, n *tree.Node, at string) *ghost {
 	if !c.stored(dirOf(n)) {
 		return nil // it never got there
 	}
-	c.leaveRecords(b, n, at)
-	if g := c.ghosts[at+"/"]; g != nil {
-		return g
-	}
-	return c.addGhost(b, &ghost{key: at, dir: true})
+	return c.leaveMarker(b, n, at)
 }
 
 // followed waits until the store has followed, where the route's durability is

@@ -141,6 +141,7 @@ type ghostRecord struct {
 	Version backends.Version `json:"v,omitempty"`
 	Size    int64            `json:"s,omitempty"`
 	Dir     bool             `json:"d,omitempty"`
+	Look    bool             `json:"l,omitempty"`
 	Maybe   *maybe           `json:"maybe,omitempty"`
 }
 

@@ -220,7 +220,7 @@ func (r *replaying) storedOf(rec *storedRecord) *stored {
 // ghost makes a ghost. c.ns is held.
 func (r *replaying) ghost(key string, rec ghostRecord) {
 	c := r.c
-	g := &ghost{key: strings.TrimSuffix(key, "/"), dir: rec.Dir, maybe: rec.Maybe}
+	g := &ghost{key: strings.TrimSuffix(key, "/"), dir: rec.Dir, look: rec.Look, maybe: rec.Maybe}
 	g.job = c.q.newJob(jobGhost, func(j *job) { j.g = g })
 	if rec.Version != "" {
 		g.st = r.storedOf(&storedRecord{text(key), rec.Version, rec.Size})

@@ -49,6 +49,9 @@ func (c *FS) runSweep(ctx context.Context, j *job) outcome {
 	errs := backends.RemoveMany(ctx, c.store, rs)
 	for i, err := range errs {
 		switch {
+		case err == nil && gs[i].look:
+			// A store that does not look has removed the marker alone.
+			errs[i] = c.removeWithRecords(ctx, rs[i], nil)
 		case errors.Is(err, backends.ErrChanged):
 			errs[i] = c.removeLate(ctx, gs[i], rs[i], err)
 		case rs[i].Dir && errors.Is(err, backends.ErrNotEmpty):
@@ -81,9 +84,9 @@ func (c *FS) removeLate(ctx context.Context, g *ghost, r backends.Removal, why e
 	return backends.RemoveMany(ctx, c.store, []backends.Removal{r})[0]
 }
 
-// removeWithRecords removes a directory that was not empty if that is because of
+// removeWithRecords removes a directory in which there is something if that is
 // records alone, which describe nothing: what was saving them was killed before
-// the journal heard of them. Otherwise it returns why.
+// the journal heard of them, or the answer was lost. Otherwise it returns why.
 func (c *FS) removeWithRecords(ctx context.Context, r backends.Removal, why error) error {
 	var records []backends.Removal
 	for e, err := range c.store.List(ctx, r.Name, "") {
@@ -123,7 +126,7 @@ func (c *FS) collect() (gs []*ghost, fetch []*file, more bool, err error) {
 		if g.dir {
 			if n := c.dirAt(g.key); n != nil {
 				c.lay(&b, g.id()) // it is wanted again: the marker may stay
-				dirOf(n).maybe = true
+				dirOf(n).inherits(g)
 				laid = true
 				continue
 			}

@@ -20,7 +20,13 @@ type Dir struct {
 	named int // how many of them are not Removed
 	// changed is the latest Changed, and id the latest time in a record's name.
 	changed, id int64
+	// unsure: there may be another one, the answer about which was lost.
+	unsure bool
 }
+
+// Unsure reports whether Save may have put a record that is not known here: a
+// merge's, that counts no more than those that it was made of.
+func (d *Dir) Unsure() bool { return d != nil && d.unsure }
 
 // Lookup returns what is recorded of name, if it describes version v; for a
 // directory v is "".

@@ -60,7 +60,9 @@ func tidy(ctx context.Context, s backends.Store, dir string, d *Dir, alive Alive
 	}
 	merged, err := putRecords(ctx, s, dir, p.keep, max(at, d.id+1))
 	if err != nil {
-		return d
+		left := *d
+		left.unsure = true
+		return &left
 	}
 	d = newDir(append(merged, d.records...), d)
 	d, _ = removeRecords(ctx, s, dir, d, p.merge)
