@@ -99,8 +99,13 @@ func (p *proxy) RoundTrip(r *http.Request) (*http.Response, error) {
 	fake := p.fake
 	p.mu.Unlock()
 	if fake.covers(r) {
-		// At once: it is there for its size, and nobody waits for a thousand
-		// pages with pleasure.
+		// At once unless it is asked for: it is there for its size, and nobody waits
+		// for a thousand pages with pleasure.
+		if fake.slow {
+			if err := sleepUntil(ctx, began.Add(delay)); err != nil {
+				return nil, err
+			}
+		}
 		return fake.answer(r), nil
 	}
 	whole := func() time.Time { return began }

@@ -10,30 +10,68 @@ import (
 	"strings"
 )
 
-// fakeList makes listings of one directory with very many keys, which would
-// take long to put into a store. Only LIST knows of them.
+// fakeList makes up one directory with very many keys, which would take long to
+// put into a store. LIST and HEAD know of them; they have no contents.
 type fakeList struct {
 	prefix string // the directory's, with the slash
 	n      int
+	slow   bool // answers take as long as others
 }
 
 // covers reports whether r asks for a listing within the directory, or a flat one
-// of what it lies in, which is taken to have nothing else.
+// of what it lies in, which is taken to have nothing else, or about a key there.
 func (f *fakeList) covers(r *http.Request) bool {
-	if f == nil || operation(r) != "List" {
+	if f == nil {
 		return false
 	}
-	q := r.URL.Query()
-	prefix := q.Get("prefix")
-	return strings.HasPrefix(prefix, f.prefix) || strings.HasPrefix(f.prefix, prefix) && q.Get("delimiter") == ""
+	switch operation(r) {
+	case "List":
+		q := r.URL.Query()
+		prefix := q.Get("prefix")
+		return strings.HasPrefix(prefix, f.prefix) || strings.HasPrefix(f.prefix, prefix) && q.Get("delimiter") == ""
+	case "Head":
+		return strings.HasPrefix(keyOf(r), f.prefix)
+	}
+	return false
 }
+
+// keyOf returns the key that a request is about; the bucket is in its path.
+func keyOf(r *http.Request) string {
+	_, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	return key
+}
+
+// answer is what a store would answer that has the keys.
+func (f *fakeList) answer(r *http.Request) *http.Response {
+	if operation(r) == "Head" {
+		return f.head(r)
+	}
+	return f.list(r)
+}
+
+// head is the answer to a question about one key.
+func (f *fakeList) head(r *http.Request) *http.Response {
+	i, err := strconv.Atoi(strings.TrimPrefix(strings.TrimPrefix(keyOf(r), f.prefix), "f"))
+	if err != nil || i >= f.n || keyOf(r) != f.prefix+f.name(i) {
+		return xmlAnswer(r, http.StatusNotFound, "")
+	}
+	resp := xmlAnswer(r, http.StatusOK, "")
+	resp.ContentLength = smallSize
+	resp.Header.Set("Content-Length", strconv.Itoa(smallSize))
+	resp.Header.Set("ETag", etag(i))
+	resp.Header.Set("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+	return resp
+}
+
+// etag is the version of the i-th key.
+func etag(i int) string { return fmt.Sprintf(`"%032x"`, i) }
 
 // name returns the i-th key below the directory; keys ascend with i.
 func (f *fakeList) name(i int) string { return fmt.Sprintf("f%08d", i) }
 
-// answer is a page of the listing. Delimiters change nothing: there are no
+// list is a page of the listing. Delimiters change nothing: there are no
 // directories in it.
-func (f *fakeList) answer(r *http.Request) *http.Response {
+func (f *fakeList) list(r *http.Request) *http.Response {
 	q := r.URL.Query()
 	limit := 1000
 	if n, err := strconv.Atoi(q.Get("max-keys")); err == nil {

@@ -27,6 +27,9 @@ func (b *bench) serve(ctx context.Context, out io.Writer) (err error) {
 	if err := data.seed(ctx, direct); err != nil {
 		return err
 	}
+	if b.storeEntries > 0 {
+		server.slow.setFake(&fakeList{prefix: entriesDir + "/", n: b.storeEntries, slow: true})
+	}
 	fmt.Fprintf(out, "A store like S3 in its delays, with the data of part \"store\", until this is interrupted (Ctrl-C):\n\n"+
 		"    export AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s\n    %s mount --route '/=s3://%s?endpoint=%s&region=%s' MOUNTPOINT\n",
 		accessKey, secretKey, b.agentfs, bucket, server.slow.url, region)
