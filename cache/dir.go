@@ -64,6 +64,8 @@ type dir struct {
 	// lone is when a single name was last asked for: the second within a
 	// second makes a listing worth while.
 	lone time.Time
+	// stretches are the places from which names were asked for in their order.
+	stretches stretches
 }
 
 func dirOf(n *tree.Node) *dir { return n.Data.(*dir) }

@@ -15,9 +15,10 @@ import (
 //
 // A name is taken from the tree while the store confirmed it less than the ttl
 // ago, by a listing of its directory or by itself. After that the store is
-// asked: for the one name, or, when it is the second within a second and the
-// directory is small, for the whole directory in one listing. A name of which nothing
-// is known is asked for with what is below it (see glance). A directory on
+// asked: for the one name, or, when it is the second within a second, for more:
+// the whole of a small directory, of a large one the names that follow (see
+// inorder.go). A name of which nothing is known is asked for with what is below it
+// (see glance). A directory on
 // the way to a name is believed longer (dirTrust ttls): if a file below it is
 // there, so is the directory, and if not, asking for the file says so as
 // well. So are the records of a directory for a file whose version is still the
@@ -158,7 +159,8 @@ func (c *FS) ask(ctx context.Context, p *tree.Node, name string) (asked time.Tim
 	d.mu.Lock()
 	list := !d.big && !d.denied && c.cfg.TTL > 0
 	first := list && d.unknown() && c.paged()
-	second := list && time.Since(d.lone) < time.Second
+	soon := time.Since(d.lone) < time.Second
+	second, inOrder := list && soon, d.big && !d.denied && c.cfg.TTL > 0 && soon
 	d.lone = time.Now()
 	d.mu.Unlock()
 	if first || second {
@@ -180,12 +182,28 @@ func (c *FS) ask(ctx context.Context, p *tree.Node, name string) (asked time.Tim
 	if !ok {
 		return time.Now(), nil // removed, or all that is in it is here
 	}
+	if inOrder {
+		d.mu.Lock()
+		after, follows := d.stretches.follow(name)
+		d.mu.Unlock()
+		if follows {
+			if asked, known, err := m.askStretch(ctx, name, after); known || err != nil {
+				return asked, err
+			}
+			m.asked = time.Now()
+		}
+	}
 	path := join(m.key, name)
 	if err := backends.ValidName(c.store, path); err != nil && !errors.Is(err, backends.ErrReadOnly) {
 		// The store can't have it. (One that takes no changes takes no name,
 		// and may have it all the same.)
 		return time.Time{}, fs.ErrNotExist
 	}
+	d.mu.Lock()
+	if d.big {
+		d.stretches.note(stretch{after: name, last: name})
+	}
+	d.mu.Unlock()
 	return c.share(ctx, m.asked, fmt.Sprint("stat ", p.ID(), " ", name), func(ctx context.Context) error {
 		err := m.glance(ctx, name, path)
 		if d.unlistable(err) || errors.Is(err, errors.ErrUnsupported) {

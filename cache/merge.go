@@ -105,20 +105,13 @@ func (m merging) all(ctx context.Context, entries []backends.Entry) error {
 	if err := m.load(ctx, records); err != nil {
 		return err
 	}
-	targets := map[string]string{}
+	targets, err := m.c.targets(ctx, entries)
+	if err != nil {
+		return err
+	}
 	there := make(map[string]struct{}, len(entries))
 	for _, e := range entries {
 		there[e.Base()] = struct{}{}
-		if e.Mode.Type() == fs.ModeSymlink {
-			t, err := backends.Readlink(ctx, m.c.store, e.Name)
-			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
-				continue // gone or another thing by now; the next listing will tell
-			}
-			if err != nil {
-				return err
-			}
-			targets[e.Name] = t
-		}
 	}
 	end, err := m.begin()
 	if err != nil {
@@ -182,6 +175,25 @@ func (m merging) some(ctx context.Context, entries []backends.Entry) error {
 	m.c.learned()
 	m.seen()
 	return nil
+}
+
+// targets asks the store where the symbolic links among entries lead.
+func (c *FS) targets(ctx context.Context, entries []backends.Entry) (map[string]string, error) {
+	targets := map[string]string{}
+	for _, e := range entries {
+		if e.Mode.Type() != fs.ModeSymlink {
+			continue
+		}
+		t, err := backends.Readlink(ctx, c.store, e.Name)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
+			continue // gone or another thing by now; the next listing will tell
+		}
+		if err != nil {
+			return nil, err
+		}
+		targets[e.Name] = t
+	}
+	return targets, nil
 }
 
 // seen records that the directories above are there as well. No lock is held.
