@@ -78,8 +78,7 @@ func (t *Tree) Drop(dir *Node, name string) *Node {
 	return old
 }
 
-// Forget takes names out of dir as Drop does: the owner forgets them. dir takes
-// less memory then.
+// Forget takes names out of dir as Drop does: the owner forgets them. See Shrink.
 func (t *Tree) Forget(dir *Node, names []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -88,10 +87,20 @@ func (t *Tree) Forget(dir *Node, names []string) {
 			t.detach(dir, name, n)
 		}
 	}
-	// A map does not shrink by itself.
-	left := make(map[string]*Node, len(dir.dir.children))
-	maps.Copy(left, dir.dir.children)
-	dir.dir.children = left
+}
+
+// Shrink gives back what dir takes in memory for names that were forgotten, if
+// that is most of it.
+func (t *Tree) Shrink(dir *Node) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	// A map does not shrink by itself. With this part of it at most, to copy it
+	// keeps nobody waiting for long.
+	if d := dir.dir; d != nil && len(d.children) <= d.most/4 {
+		left := make(map[string]*Node, len(d.children))
+		maps.Copy(left, d.children)
+		d.children, d.most = left, len(left)
+	}
 }
 
 // Replace puts the new node n under name if old has it now (nil: if nobody
@@ -130,6 +139,7 @@ func (t *Tree) attach(dir *Node, name string, n *Node) {
 		dir.dir.children = make(map[string]*Node)
 	}
 	dir.dir.children[name] = n
+	dir.dir.most = max(dir.dir.most, len(dir.dir.children))
 	t.renamed(dir)
 	n.parent, n.name = dir, name
 	if n.IsDir() {
@@ -176,6 +186,7 @@ func (t *Tree) move(oldDir *Node, oldName string, dir *Node, name string, n *Nod
 		dir.dir.children = make(map[string]*Node)
 	}
 	dir.dir.children[name] = n
+	dir.dir.most = max(dir.dir.most, len(dir.dir.children))
 	t.renamed(dir)
 	n.parent, n.name = dir, name
 	if n.IsDir() && oldDir != dir {

@@ -38,6 +38,7 @@ type directory struct {
 	children map[string]*Node
 	// listing is the sorted listing, nil when a change has made it stale.
 	listing []backends.DirEntry
+	most    int // of children since the map was made
 	// stamp is another one after each change of the names, and each Restamp.
 	stamp uint64
 }

@@ -142,22 +142,49 @@ func (t *Tree) ReadDir(dir *Node) ([]backends.DirEntry, error) {
 		t.mu.RUnlock()
 		return nil, backends.ErrNotDir
 	}
-	list := dir.dir.listing
-	t.mu.RUnlock()
+	list, stamp := dir.dir.listing, dir.dir.stamp
 	if list != nil {
+		t.mu.RUnlock()
 		return list, nil
 	}
+	nodes := make([]*Node, 0, len(dir.dir.children))
+	list = make([]backends.DirEntry, 0, len(dir.dir.children))
+	for name, c := range dir.dir.children {
+		nodes, list = append(nodes, c), append(list, backends.DirEntry{Name: name})
+	}
+	t.mu.RUnlock()
+	// Of a million names this takes a second, in which nobody has to wait.
+	for i, c := range nodes {
+		list[i].ID, list[i].Mode = c.id, c.kind
+	}
+	slices.SortFunc(list, func(a, b backends.DirEntry) int { return strings.Compare(a.Name, b.Name) })
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if dir.dir.listing == nil {
-		list = make([]backends.DirEntry, 0, len(dir.dir.children))
-		for name, c := range dir.dir.children {
-			list = append(list, backends.DirEntry{Name: name, ID: c.id, Mode: c.kind})
-		}
-		slices.SortFunc(list, func(a, b backends.DirEntry) int { return strings.Compare(a.Name, b.Name) })
+	if dir.dir.stamp == stamp && dir.dir.listing == nil {
 		dir.dir.listing = list
 	}
-	return dir.dir.listing, nil
+	return list, nil
+}
+
+// Names returns the names in dir, in no order.
+func (t *Tree) Names(dir *Node) []string {
+	t.mu.RLock()
+	if dir.dir == nil {
+		t.mu.RUnlock()
+		return nil
+	}
+	list := dir.dir.listing
+	names := make([]string, 0, len(dir.dir.children))
+	if list == nil {
+		for name := range dir.dir.children {
+			names = append(names, name)
+		}
+	}
+	t.mu.RUnlock()
+	for i := range list {
+		names = append(names, list[i].Name)
+	}
+	return names
 }
 
 // renamed says that the names in dir have changed. mu is held.
