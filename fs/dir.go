@@ -24,11 +24,11 @@ import (
 // file system. Where the kernel keeps listings (FOPEN_CACHE_DIR) that is not
 // enough: it may go on, at an offset of one listing, in another that somebody
 // else's reading brought, or ask a handle to begin in the middle. There an
-// offset belongs to the name. Where names are known for long it is derived from the
-// name alone and the order is that of the offsets, as in a hashed directory of
-// ext4. Where a listing is known for a while ([backends.Lister]) the order stays
-// that of the names, by which a walk is recognized: a name keeps the offset that
-// it was given first (see offsets.go).
+// offset belongs to the name. Where a listing is known for a while
+// ([backends.Lister]) the order stays that of the names, by which a walk is
+// recognized: a name keeps the offset that it was given first (see offsets.go).
+// Elsewhere, where names are known for long, it is derived from the name alone and
+// the order is that of the offsets, as in a hashed directory of ext4.
 type dirHandle struct {
 	n      *inode
 	hashed bool // offsets belong to names
@@ -39,6 +39,7 @@ type dirHandle struct {
 	entries []backends.DirEntry
 	order   []place // if hashed
 	next    int     // index of the next entry, "." and ".." counted
+	telling telling
 	out     fuse.DirEntry
 }
 
@@ -54,6 +55,7 @@ var (
 	_ gofs.FileReaddirenter   = (*dirHandle)(nil)
 	_ gofs.FileSeekdirer      = (*dirHandle)(nil)
 	_ gofs.FileFsyncdirer     = (*dirHandle)(nil)
+	_ gofs.FileReleasedirer   = (*dirHandle)(nil)
 )
 
 // dots is how many entries come before those of the snapshot: "." and "..".
@@ -67,20 +69,28 @@ func (n *inode) OpendirHandle(ctx context.Context, _ uint32) (gofs.FileHandle, u
 	if err := backends.OpenDirAt(c, n.m.fsys, n.node); err != nil {
 		return nil, 0, n.m.errno("opendir", n, err)
 	}
-	if n.stable.Load() {
-		return &dirHandle{n: n, hashed: true}, fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE, 0
-	}
-	stamp, valid := backends.ListingOf(n.m.fsys, n.node)
-	if stamp == 0 {
-		return &dirHandle{n: n}, 0, 0
-	}
 	// Without KEEP_CACHE the kernel drops the listing that it has, and keeps the
 	// one that this handle reads.
 	flags := uint32(fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE)
-	if valid <= 0 || !n.kept(stamp) {
-		flags |= dropListing
+	stamp, valid := backends.ListingOf(n.m.fsys, n.node)
+	switch {
+	case stamp != 0:
+		if valid <= 0 || !n.kept(stamp) {
+			flags |= dropListing
+		}
+		n.readers.Add(1)
+		return &dirHandle{n: n, hashed: true, listed: true}, flags, 0
+	case n.stable.Load():
+		had, free := n.unlist()
+		if !free {
+			break // the kernel reads with other offsets
+		}
+		if had {
+			flags |= dropListing
+		}
+		return &dirHandle{n: n, hashed: true}, flags, 0
 	}
-	return &dirHandle{n: n, hashed: true, listed: true}, flags, 0
+	return &dirHandle{n: n}, 0, 0
 }
 
 // load takes the snapshot if there is none. The caller holds h.mu.
@@ -88,7 +98,7 @@ func (h *dirHandle) load(ctx context.Context) syscall.Errno {
 	if h.loaded {
 		return 0
 	}
-	c := h.n.m.op(ctx, opRead)
+	c := h.n.m.op(ctx, opList)
 	defer c.end()
 	read := func() ([]backends.DirEntry, error) { return h.n.m.fsys.ReadDir(c, h.n.node) }
 	var entries []backends.DirEntry
@@ -102,6 +112,7 @@ func (h *dirHandle) load(ctx context.Context) syscall.Errno {
 		return h.n.m.errno("readdir", h.n, err)
 	}
 	h.entries, h.loaded = entries, true
+	h.telling = tellingFrom(0, h.n.asked.Load())
 	if h.hashed && !h.listed {
 		h.order = hashedOrder(h.n.m.nameSeed, entries)
 	}
@@ -184,8 +195,16 @@ func (h *dirHandle) Seekdir(ctx context.Context, off uint64) syscall.Errno {
 			i++
 		}
 		h.next = dots + i
+		h.telling = tellingFrom(i, h.n.asked.Load())
 	}
 	return 0
+}
+
+// Releasedir implements [gofs.FileReleasedirer].
+func (h *dirHandle) Releasedir(context.Context, uint32) {
+	if h.listed {
+		h.n.readers.Add(-1)
+	}
 }
 
 // Fsyncdir implements [gofs.FileFsyncdirer].

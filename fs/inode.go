@@ -28,6 +28,11 @@ type inode struct {
 	// inDirs is set while mount.dirs has this inode. See watched.
 	inDirs atomic.Bool
 
+	// readers is how many handles give out the offsets of listing.
+	readers atomic.Int32
+	// asked counts the kernel's lookups in it. See telling.
+	asked atomic.Uint64
+
 	// mu is taken last: no call of the file system is made under it, except
 	// of the few methods of an open file that answer from memory.
 	mu sync.Mutex

@@ -24,8 +24,9 @@ const (
 	TypeName = "agentfs"
 
 	defaultTimeout = time.Minute
-	// syncFactor is how much longer a close or an fsync may take than any
-	// other operation: it may have to upload a whole file.
+	// syncFactor is how much longer a close or an fsync may take than other
+	// operations, because it may have to upload a whole file, and the listing of a
+	// directory, which may have a million names.
 	syncFactor = 10
 
 	// maxRequest is the largest read or write request; the kernel's limit
@@ -51,8 +52,8 @@ type Options struct {
 	// Log takes what the mount has to say; nil discards it.
 	Log *slog.Logger
 	// Timeout ends an operation that the file system doesn't answer: EIO.
-	// 0 is one minute. Close and fsync, which may upload a whole file, get
-	// ten times as long.
+	// 0 is one minute. Close and fsync, which may upload a whole file, and the
+	// listing of a directory get ten times as long.
 	Timeout time.Duration
 	// Debug logs every request.
 	Debug bool
@@ -75,7 +76,7 @@ type mount struct {
 	fsys        backends.FileSystem
 	log         *slog.Logger
 	timeout     time.Duration // of an operation
-	syncTimeout time.Duration // of Flush, Sync and Close
+	syncTimeout time.Duration // of Flush, Sync, Close and ReadDir
 	srv         *fuse.Server
 	passthrough bool
 	problems    problemLog

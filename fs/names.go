@@ -33,6 +33,11 @@ var (
 
 // Lookup implements [gofs.NodeLookuper].
 func (n *inode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	n.asked.Add(1)
+	return n.lookup(ctx, name, out)
+}
+
+func (n *inode) lookup(ctx context.Context, name string, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
 	n.watched()
 	c := n.m.op(ctx, opRead)
 	defer c.end()

@@ -25,17 +25,36 @@ func (n *inode) kept(stamp uint64) bool {
 	return n.listing != nil && n.listing.stamp == stamp && stamp != 0
 }
 
+// unlist forgets what the kernel was told if nobody is in the midst of it. The next
+// listing begins with new offsets then, which is right if the kernel drops what it
+// has, as it does at the next opendir(3).
+func (n *inode) unlist() (had, free bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	had = n.listing != nil
+	if had && n.readers.Load() > 0 {
+		return true, false
+	}
+	n.listing = nil
+	return had, true
+}
+
 // list reads the directory and gives the entries offsets: those that their names
 // had before, and between them new ones.
 func (n *inode) list(read func() ([]backends.DirEntry, error)) ([]backends.DirEntry, []place, error) {
 	// Which stamp belongs to the entries is sure if it is the same before and
-	// after. Where the first reading has asked the store, the second does not.
+	// after. Where the first reading has asked the store, the second does not,
+	// unless the first took longer than an answer counts.
 	stamp, _ := backends.ListingOf(n.m.fsys, n.node)
 	entries, err := read()
 	if err != nil {
 		return nil, nil, err
 	}
-	if now, _ := backends.ListingOf(n.m.fsys, n.node); now != stamp {
+	switch now, valid := backends.ListingOf(n.m.fsys, n.node); {
+	case now == stamp:
+	case valid <= 0:
+		stamp = 0
+	default:
 		stamp = now
 		if entries, err = read(); err != nil {
 			return nil, nil, err

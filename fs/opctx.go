@@ -27,6 +27,8 @@ const (
 	// when the caller is being killed, too: nobody hears, and a process can't end
 	// while it waits.
 	opBarrier
+	// opList is an opRead that may have to ask for thousands of pages of names.
+	opList
 )
 
 // killPoll bounds how often an interrupted caller is looked at.
@@ -61,7 +63,7 @@ type opContext struct {
 // operation calls end when it is over.
 func (m *mount) op(ctx context.Context, kind opKind) *opContext {
 	c := &opContext{kind: kind, timeout: m.timeout}
-	if kind == opSync || kind == opBarrier {
+	if kind == opSync || kind == opBarrier || kind == opList {
 		c.timeout = m.syncTimeout
 	}
 	if fc, ok := ctx.(*fuse.Context); ok {
@@ -116,7 +118,7 @@ func (c *opContext) Done() <-chan struct{} {
 		return c.done
 	}
 	c.timer = time.AfterFunc(time.Until(c.deadlineLocked()), func() { c.finish(context.DeadlineExceeded) })
-	if (c.kind == opRead || c.kind == opBarrier) && c.cancel != nil && c.caller.PID != 0 {
+	if (c.kind == opRead || c.kind == opBarrier || c.kind == opList) && c.cancel != nil && c.caller.PID != 0 {
 		go c.watch(c.done)
 	}
 	return c.done
