@@ -39,7 +39,7 @@ func (c *FS) attr(n *tree.Node) backends.Attr {
 		}
 		mine := x.local || x.mine
 		x.mu.Unlock()
-		a.Valid = c.left(t)
+		a.Valid = c.trusted(t)
 		if mine {
 			a.Valid = c.cfg.TTL
 		}
@@ -49,8 +49,13 @@ func (c *FS) attr(n *tree.Node) backends.Attr {
 	if p, name, ok := c.tree.Where(n); ok && p != n {
 		d := dirOf(p)
 		d.mu.Lock()
-		a.Valid = max(a.Valid, c.left(d.listedFor(name)))
+		listed := d.listedFor(name)
 		d.mu.Unlock()
+		left := c.left(listed)
+		if n.IsDir() {
+			left = c.trusted(listed)
+		}
+		a.Valid = max(a.Valid, left)
 	}
 	return a
 }

@@ -103,13 +103,16 @@ type FS struct {
 
 	// ns is held by whatever changes names, or what is known of the store's.
 	// The store is never asked under it.
-	ns     sync.Mutex
-	moves  uint64                  // of directories; see merging
-	ghosts map[string]*ghost       // by key
-	limbo  map[*tree.Node]struct{} // directories; see place
-	making map[string]int          // keys whose directory is being made
-	active map[string]*sending     // attempts under way, by key
-	late   batch                   // see commitLate
+	ns         sync.Mutex
+	moves      uint64 // of directories, and forgettings of changes; see merging
+	ghostsMade uint64
+	// forgotten is when changes of this machine were last forgotten.
+	forgotten time.Time
+	ghosts    map[string]*ghost       // by key
+	limbo     map[*tree.Node]struct{} // directories; see place
+	making    map[string]int          // keys whose directory is being made
+	active    map[string]*sending     // attempts under way, by key
+	late      batch                   // see commitLate
 	// lateTimer calls flushLate.
 	lateTimer *time.Timer
 

@@ -28,6 +28,9 @@ type dir struct {
 	recorded bool // the journal has a record of it
 	attrs    ownAttrs
 	records  dirAttrs
+	// since is FS.moves when it was made, learned or moved: it was another one, or
+	// elsewhere, before.
+	since uint64
 
 	mu sync.Mutex
 	// mine says that the store's word about the directory does not count: it
@@ -40,6 +43,10 @@ type dir struct {
 	big    bool
 	// denied says that this user may not list it.
 	denied bool
+	// asking is when the listing was asked for that is on its way, and merging how
+	// many answers are being merged.
+	asking  time.Time
+	merging int
 	// deep says that a flat listing of what is below needs more than a page.
 	deep bool
 	// ahead is the survey that has listed it before anybody asked, and how many
@@ -56,7 +63,9 @@ type dir struct {
 	// for them.
 	changing map[string]int
 	changed  map[string]time.Time
-	pruned   time.Time // when changed was last gone through
+	// lastChange is the latest of changed, also of those that are forgotten.
+	lastChange time.Time
+	pruned     time.Time // when changed was last gone through
 	// touched is when somebody last used it, and leaving says that nobody has since
 	// it was chosen to be forgotten; see forgetting.
 	touched time.Time
@@ -119,7 +128,7 @@ func (d *dir) end(name string) {
 	if d.changed == nil {
 		d.changed = map[string]time.Time{}
 	}
-	d.changed[name] = now
+	d.changed[name], d.lastChange = now, now
 	if len(d.changed) > 1024 && now.Sub(d.pruned) > storeTimeout/2 {
 		d.pruned = now
 		d.prune(now)
@@ -130,15 +139,40 @@ func (d *dir) end(name string) {
 // listing that is older than that too is given up, because it says nothing
 // about the names that have changed since. d.mu is held.
 func (d *dir) prune(now time.Time) {
-	const old = 2 * storeTimeout
-	if now.Sub(d.listed) > old {
+	old := now.Add(-2 * storeTimeout)
+	if !d.asking.IsZero() && d.asking.Before(old) {
+		old = d.asking
+	}
+	if d.listed.Before(old) {
 		d.listed = time.Time{}
 	}
 	for k, t := range d.changed {
-		if now.Sub(t) > old {
+		if t.Before(old) {
 			delete(d.changed, k)
 		}
 	}
+}
+
+// asks notes that a listing is asked for at t, until done is called.
+func (d *dir) asks(t time.Time) (done func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.asking.IsZero() {
+		return func() {} // another one is, for longer
+	}
+	d.asking = t
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.asking = time.Time{}
+	}
+}
+
+// merges notes that n more answers, or fewer, are being merged.
+func (d *dir) merges(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.merging += n
 }
 
 // listedFor returns when a listing was asked for that says something about
@@ -167,8 +201,8 @@ func (d *dir) hereSince(t time.Time) bool {
 	return d.local || d.seen.After(t)
 }
 
-// storeTimeout bounds what the cache asks the store on its own account, such
-// as a fetch that several readers wait for.
+// storeTimeout is after how long without an answer what the cache asks the store
+// on its own account ends, such as a fetch that several readers wait for.
 const storeTimeout = 2 * time.Minute
 
 // errBig says that a listing was given up because the directory is large.

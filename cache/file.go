@@ -55,6 +55,7 @@ type file struct {
 	syncing int       // how many wait in an fsync
 	wanted  uint64    // up to which change the last of them
 	seen    time.Time // when the store last confirmed base
+	looked  uint32    // when it was last looked up, in s since 1970
 	pending bool      // it differs from what the store has under its name
 	report  *report   // of an upload that failed; nil if none did
 	gone    bool      // no name leads here any more

@@ -98,7 +98,7 @@ func (s *stretches) tried(found bool) {
 // whether that was enough to know of it.
 func (m merging) askStretch(ctx context.Context, name, after string) (asked time.Time, known bool, err error) {
 	c, d := m.c, dirOf(m.dir)
-	asked, err = c.share(ctx, m.asked, fmt.Sprint("stretch ", m.dir.ID(), " ", after), func(ctx context.Context) error {
+	asked, err = c.share(ctx, m.asked, fmt.Sprint("stretch ", m.dir.ID(), " ", after), func(ctx context.Context, _ func()) error {
 		return m.stretch(ctx, after)
 	})
 	switch {

@@ -39,6 +39,12 @@ func (c *FS) left(t time.Time) time.Duration {
 	return max(0, c.cfg.TTL-time.Since(t))
 }
 
+// trusted returns how long a directory that the store confirmed at t may still be
+// believed to be there before it is asked about again here.
+func (c *FS) trusted(t time.Time) time.Duration {
+	return min(c.cfg.TTL, max(0, dirTrust*c.cfg.TTL-time.Since(t)))
+}
+
 // Lookup implements [backends.FileSystem].
 func (c *FS) Lookup(ctx context.Context, parent backends.Node, name string) (backends.Node, backends.Attr, error) {
 	p, err := c.ownDir(parent)
@@ -133,6 +139,7 @@ func (c *FS) confirmed(d *dir, name string, n *tree.Node) bool {
 	case *file:
 		x.mu.Lock()
 		defer x.mu.Unlock()
+		x.looked = uint32(d.touched.Unix())
 		return x.localLocked() || c.fresh(x.seen) || c.fresh(listed)
 	case *dir:
 		x.mu.Lock()
@@ -204,7 +211,7 @@ func (c *FS) ask(ctx context.Context, p *tree.Node, name string) (asked time.Tim
 		d.stretches.note(stretch{after: name, last: name})
 	}
 	d.mu.Unlock()
-	return c.share(ctx, m.asked, fmt.Sprint("stat ", p.ID(), " ", name), func(ctx context.Context) error {
+	return c.share(ctx, m.asked, fmt.Sprint("stat ", p.ID(), " ", name), func(ctx context.Context, _ func()) error {
 		err := m.glance(ctx, name, path)
 		if d.unlistable(err) || errors.Is(err, errors.ErrUnsupported) {
 			err = m.stat(ctx, name, path)
@@ -265,12 +272,21 @@ func storedAt(n *tree.Node, key string) *stored {
 
 // share runs f once for all that ask under the same key at the same time, and
 // returns when the one of them asked that runs. f belongs to none of them: it
-// goes on if one gives up waiting.
-func (c *FS) share(ctx context.Context, now time.Time, key string, f func(context.Context) error) (asked time.Time, err error) {
+// goes on if one gives up waiting. It ends when the store has had storeTimeout
+// since f last called more.
+func (c *FS) share(ctx context.Context, now time.Time, key string, f func(ctx context.Context, more func()) error) (asked time.Time, err error) {
 	done := c.asking.DoChan(key, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-		defer cancel()
-		return now, f(ctx)
+		ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+		defer cancel(nil)
+		late := time.AfterFunc(storeTimeout, func() {
+			cancel(fmt.Errorf("no answer of the store for %v: %w", storeTimeout, context.DeadlineExceeded))
+		})
+		defer late.Stop()
+		err := f(ctx, func() { late.Reset(storeTimeout) })
+		if err != nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return now, err
 	})
 	select {
 	case r := <-done:
@@ -343,16 +359,17 @@ func (c *FS) list(ctx context.Context, p *tree.Node, limit int) (asked time.Time
 		// All that is in it is here; or it was removed and is still open.
 		return m.asked, nil
 	}
-	return c.share(ctx, m.asked, fmt.Sprint("list ", p.ID(), " ", limit), func(ctx context.Context) error {
-		return m.listing(ctx, limit)
+	return c.share(ctx, m.asked, fmt.Sprint("list ", p.ID(), " ", limit), func(ctx context.Context, more func()) error {
+		return m.listing(ctx, limit, more)
 	})
 }
 
 // listing is list for one that asks: a page of a flat listing, which is enough
 // for all that is below a small directory, and if that is cut off what follows
 // in the directory itself.
-func (m merging) listing(ctx context.Context, limit int) error {
+func (m merging) listing(ctx context.Context, limit int, more func()) error {
 	m, l, err := m.page(ctx)
+	defer dirOf(m.dir).asks(m.asked)()
 	if err != nil {
 		return m.listFailed(err)
 	}
@@ -369,6 +386,9 @@ func (m merging) listing(ctx context.Context, limit int) error {
 			}
 			if all = append(all, e); tooMany() {
 				break
+			}
+			if len(all)%pageEntries == 0 {
+				more()
 			}
 		}
 	}

@@ -13,9 +13,9 @@ import (
 
 // merging brings an answer of the store into the tree. What this machine has
 // changed since the question was asked stays as it is, and so does what it
-// has not uploaded yet. A question is asked by path: when directories have
-// moved since, the answer may be about another one, and errMoved says to ask
-// again.
+// has not uploaded yet. A question is asked by path: when the directory, or one
+// above it, has moved since, or was forgotten and learned again, the answer may be
+// about another one, and errMoved says to ask again.
 type merging struct {
 	c     *FS
 	dir   *tree.Node
@@ -27,7 +27,7 @@ type merging struct {
 	records []backends.Entry
 }
 
-// errMoved says that this machine moved directories, or changed the name,
+// errMoved says that this machine moved the directory, or changed the name,
 // while the store was asked.
 var errMoved = errors.New("changed here while the store was asked")
 
@@ -41,15 +41,30 @@ func (c *FS) merging(dir *tree.Node) (m merging, ok bool) {
 	return m, ok && !dirOf(dir).local
 }
 
-// begin keeps names where they are until end is called, or says that
-// directories have moved, or that dir is none any more.
+// begin keeps names where they are until end is called, or says that dir or one
+// above it has moved, or that dir is none any more.
 func (m merging) begin() (end func(), err error) {
 	m.c.ns.Lock()
-	if _, there := m.c.tree.Path(m.dir); !there || m.c.moves != m.moves {
+	if !m.c.stood(m.dir, m.moves) {
 		m.c.ns.Unlock()
 		return nil, errMoved
 	}
 	return m.c.ns.Unlock, nil
+}
+
+// stood reports whether n is what it was when FS.moves was moves, and where it was.
+// c.ns is held.
+func (c *FS) stood(n *tree.Node, moves uint64) bool {
+	for {
+		parent, _, ok := c.tree.Where(n)
+		switch {
+		case !ok || dirOf(n).since > moves:
+			return false
+		case parent == n:
+			return true
+		}
+		n = parent
+	}
 }
 
 // one merges the answer about a single name; e is nil if it is not there.
@@ -113,20 +128,72 @@ func (m merging) all(ctx context.Context, entries []backends.Entry) error {
 	for _, e := range entries {
 		there[e.Base()] = struct{}{}
 	}
+	d := dirOf(m.dir)
+	d.merges(1) // what is merged stays until the rest is
+	defer d.merges(-1)
+	// With nothing in it once, for the records.
+	for first := true; first || len(entries) > 0; first = false {
+		n := min(mergeAtOnce, len(entries))
+		if later, err := m.part(entries[:n], first, targets, there); later || err != nil {
+			return err
+		}
+		entries = entries[n:]
+	}
+	var gone []string
+	for _, name := range m.c.tree.Names(m.dir) {
+		if _, ok := there[name]; !ok {
+			gone = append(gone, name)
+		}
+	}
 	end, err := m.begin()
 	if err != nil {
 		return err
 	}
 	defer end()
-	d := dirOf(m.dir)
 	d.mu.Lock()
 	if d.listed.After(m.asked) {
 		d.mu.Unlock()
 		return nil // a later answer is in
 	}
+	for _, name := range gone {
+		m.missing(d, name)
+	}
+	d.listed = m.asked
+	m.c.tree.Restamp(m.dir)
+	if d.seen.Before(m.asked) {
+		d.seen = m.asked
+	}
+	d.big, d.denied = len(there) >= smallDir, false
+	clear(d.absent)
 	d.mu.Unlock()
-	m.loaded()
+	m.c.learned()
+	m.seen()
+	return nil
+}
+
+// mergeAtOnce is how many entries are merged before others may go on.
+const mergeAtOnce = 1000
+
+// part merges some entries of a listing, and takes out of there what is not to be
+// seen. later says that a later answer is in.
+func (m *merging) part(entries []backends.Entry, first bool, targets map[string]string, there map[string]struct{}) (later bool, err error) {
+	end, err := m.begin()
+	if err != nil {
+		return false, err
+	}
+	defer end()
+	d := dirOf(m.dir)
 	d.mu.Lock()
+	later = d.listed.After(m.asked)
+	d.mu.Unlock()
+	if later {
+		return true, nil
+	}
+	if first {
+		m.loaded()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for _, e := range entries {
 		if m.c.haunts(e) {
 			delete(there, e.Base())
@@ -134,22 +201,7 @@ func (m merging) all(ctx context.Context, entries []backends.Entry) error {
 		}
 		m.present(d, e.Base(), e, targets[e.Name])
 	}
-	m.c.tree.Children(m.dir, func(name string, _ *tree.Node) {
-		if _, ok := there[name]; !ok {
-			m.missing(d, name)
-		}
-	})
-	d.listed = m.asked
-	m.c.tree.Restamp(m.dir)
-	if d.seen.Before(m.asked) {
-		d.seen = m.asked
-	}
-	d.big, d.denied = len(entries) >= smallDir, false
-	clear(d.absent)
-	d.mu.Unlock()
-	m.c.learned()
-	m.seen()
-	return nil
+	return false, nil
 }
 
 // some merges the beginning of a listing, all records of m.dir included.
@@ -326,7 +378,7 @@ func (c *FS) strayed(n *tree.Node, path string) {
 	}
 }
 
-// newStored returns a nameless node for what the store has.
+// newStored returns a nameless node for what the store has. c.ns is held.
 func (c *FS) newStored(e backends.Entry, target string, asked time.Time) *tree.Node {
 	return c.newDescribed(e, target, asked, attrs.Attr{})
 }
@@ -336,7 +388,7 @@ func (c *FS) newDescribed(e backends.Entry, target string, asked time.Time, desc
 	a := c.createAttr(e, described)
 	var n *tree.Node
 	if e.IsDir() {
-		n = c.tree.NewNode(a, &dir{seen: asked})
+		n = c.tree.NewNode(a, &dir{seen: asked, since: c.moves})
 	} else {
 		f := &file{fs: c, seen: asked, base: &stored{key: e.Name, version: e.Version, size: e.Size}}
 		if e.Mode.Type() == fs.ModeSymlink {

@@ -154,6 +154,7 @@ func (c *FS) Mkdir(ctx context.Context, parent backends.Node, name string, a bac
 	c.newDirJob(n)
 	j := d.job
 	c.ns.Lock()
+	d.since = c.moves
 	if err = c.make(p, name, n); err != nil {
 		c.endDirJob(n)
 	}

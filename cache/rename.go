@@ -140,6 +140,7 @@ func (c *FS) rename(from *tree.Node, oldName string, to *tree.Node, newName stri
 		}
 	case *dir:
 		c.moves++
+		x.since = c.moves
 		if j := x.job; j != nil {
 			c.q.touch(j)
 			jobs = append(jobs, j)
