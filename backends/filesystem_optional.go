@@ -130,8 +130,9 @@ type NodeHolder interface {
 	// Holds returns a function that reports whether the child of dir with that
 	// name may be in use. Of a call that Quiet did not wait for it may not know.
 	Holds(dir Node) (held func(name string) bool)
-	// Release asks to let go of what is known of dir's children and nobody uses.
-	Release(dir Node)
+	// Release asks to let go of what is known of dir's children with these names and
+	// nobody uses, and of what is kept of dir's listing.
+	Release(dir Node, names []string)
 }
 
 // SymlinkAt calls fsys's Symlink.

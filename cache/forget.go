@@ -24,21 +24,33 @@ const DefaultEntries = 1_000_000
 // first; then all operations that were under way have to end, after which the
 // kernel's knowledge is complete but for those that began since, and they take
 // the mark away.
+//
+// A directory may have more names than all others. So it is gone through in parts,
+// between which others have their turn.
 type forgetting struct {
 	most int64
 	wake chan struct{}
+	hand hand // of runForget
 
 	mu     sync.Mutex
 	holder backends.NodeHolder
 }
 
-// forgetPause and maxForgetPause are how long is waited before the next attempt,
-// when the last one was of use and when many were not; and always so long that to
-// look through the tree takes one part in forgetShare of the time.
 const (
+	// forgetPause and maxForgetPause are how long is waited before the next attempt,
+	// when the last one was of use and when many were not. What was looked at in
+	// vain, the way through the tree included, takes one part in forgetShare of the
+	// time at most.
 	forgetPause    = 20 * time.Millisecond
 	maxForgetPause = 500 * time.Millisecond
 	forgetShare    = 20
+	// forgetRest is how long the kernel is left what somebody may be about to use:
+	// who lists a directory looks at its files next.
+	forgetRest = 2 * time.Second
+	// forgetAtOnce is how many names are looked at before others may go on, and
+	// forgetTurn after how long they have as long for themselves.
+	forgetAtOnce = 1000
+	forgetTurn   = time.Millisecond
 )
 
 // OnHold implements [backends.NodeReclaimer].
@@ -65,14 +77,6 @@ func (c *FS) learned() {
 
 // runForget forgets as long as there is too much.
 func (c *FS) runForget() {
-	wait := func(d time.Duration) bool {
-		select {
-		case <-c.q.ctx.Done():
-			return false
-		case <-time.After(d):
-			return true
-		}
-	}
 	for {
 		select {
 		case <-c.q.ctx.Done():
@@ -80,14 +84,25 @@ func (c *FS) runForget() {
 		case <-c.forgetting.wake:
 		}
 		for pause := forgetPause; c.tree.Nodes() > c.forgetting.most; pause = min(2*pause, maxForgetPause) {
-			n, looked := c.forgetSome()
+			n, vain := c.forgetSome()
 			if n > 0 {
 				pause = forgetPause
 			}
-			if !wait(max(pause, forgetShare*looked)) {
+			if !c.waits(max(pause, forgetShare*vain)) {
 				return
 			}
 		}
+		c.forgetting.hand = hand{}
+	}
+}
+
+// waits waits; false says that the cache ends.
+func (c *FS) waits(d time.Duration) bool {
+	select {
+	case <-c.q.ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
 	}
 }
 
@@ -98,6 +113,13 @@ func (d *dir) touch() {
 	d.touched = time.Now()
 }
 
+// leaves reports whether nobody has come to it since it was marked.
+func (d *dir) leaves() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.leaving
+}
+
 // candidate is a directory of which entries may be forgotten.
 type candidate struct {
 	n       *tree.Node
@@ -105,10 +127,9 @@ type candidate struct {
 }
 
 // forgetSome forgets the entries of directories, those first that were used
-// longest ago, until there is some room, and returns how many, and for how long it
-// has looked for them. What only the kernel keeps it is asked to let go, for the
-// next time.
-func (c *FS) forgetSome() (forgotten int, looked time.Duration) {
+// longest ago, until there is some room, and returns how many, and how long it has
+// looked at what can't go. What only the kernel keeps it is asked to let go.
+func (c *FS) forgetSome() (forgotten int, vain time.Duration) {
 	c.forgetting.mu.Lock()
 	holder := c.forgetting.holder
 	c.forgetting.mu.Unlock()
@@ -116,13 +137,12 @@ func (c *FS) forgetSome() (forgotten int, looked time.Duration) {
 	var all []candidate
 	c.candidates(c.tree.Root(), &all)
 	slices.SortStableFunc(all, func(a, b candidate) int { return a.touched.Compare(b.touched) })
-	looked = time.Since(began)
+	vain = time.Since(began)
 	room := c.forgetting.most - c.forgetting.most/8
-	over := int(c.tree.Nodes() - room)
 	// As many as have to go, as far as they can.
-	for enough := 0; len(all) > 0 && forgotten < over; {
+	for over := int(c.tree.Nodes() - room); len(all) > 0 && over > 0; {
 		batch, expect := 0, 0
-		for ; batch < len(all) && expect < over-forgotten; batch++ {
+		for ; batch < len(all) && expect < over; batch++ {
 			expect += c.tree.Len(all[batch].n)
 			d := dirOf(all[batch].n)
 			d.mu.Lock()
@@ -130,20 +150,18 @@ func (c *FS) forgetSome() (forgotten int, looked time.Duration) {
 			d.mu.Unlock()
 		}
 		if !c.quiet(holder) {
-			return forgotten, looked
+			return forgotten, vain
 		}
-		ghosts := c.ghostDirsNow()
+		var ghosts ghostPlaces
 		for _, x := range all[:batch] {
-			n, held := c.forgetIn(x.n, holder, ghosts)
+			n, looked := c.forgetIn(x.n, over, holder, &ghosts)
 			forgotten += n
-			if held > 0 && enough < over {
-				holder.Release(x.n)
-				enough += held
-			}
+			over -= n
+			vain += looked
 		}
 		all = all[batch:]
 	}
-	return forgotten, looked
+	return forgotten, vain
 }
 
 // candidates appends the directories that have entries, those below first, and
@@ -165,39 +183,122 @@ func (c *FS) candidates(n *tree.Node, all *[]candidate) time.Time {
 }
 
 // quiet waits until the operations that are under way have ended; false says that
-// it takes long.
+// the cache ends. What is used meanwhile has no mark any more.
 func (c *FS) quiet(h backends.NodeHolder) bool {
-	over := h.Quiet()
-	for range 100 {
-		if over() {
-			return true
-		}
-		select {
-		case <-c.q.ctx.Done():
+	for over := h.Quiet(); !over(); {
+		if !c.waits(5 * time.Millisecond) {
 			return false
-		case <-time.After(5 * time.Millisecond):
 		}
 	}
-	return false
+	return true
 }
 
-// ghostDirsNow returns the directories in which, or below which, there are
-// ghosts.
-func (c *FS) ghostDirsNow() map[string]bool {
-	c.ns.Lock()
-	defer c.ns.Unlock()
-	dirs := map[string]bool{}
-	for _, g := range c.ghosts {
-		for at := path.Dir(g.key); !dirs[at]; at = path.Dir(at) {
-			dirs[at] = true
+// ghostPlaces are the directories in which, or below which, there are ghosts, when
+// so many had been made.
+type ghostPlaces struct {
+	made uint64
+	in   map[string]bool
+}
+
+// ghostPlaces looks where there are ghosts unless g still says it. c.ns is held.
+func (c *FS) ghostPlaces(g *ghostPlaces) map[string]bool {
+	if g.in != nil && g.made == c.ghostsMade {
+		return g.in
+	}
+	*g = ghostPlaces{c.ghostsMade, map[string]bool{}}
+	for _, x := range c.ghosts {
+		for at := path.Dir(x.key); !g.in[at]; at = path.Dir(at) {
+			g.in[at] = true
 		}
 	}
-	return dirs
+	return g.in
 }
 
-// forgetIn forgets the entries of n that it can, and returns how many, and how
-// many more could go if the kernel let them.
-func (c *FS) forgetIn(n *tree.Node, holder backends.NodeHolder, ghosts map[string]bool) (forgotten, held int) {
+// forgetIn forgets up to about over entries of n, and returns how many, and how
+// long it has worked in vain. Those that the kernel keeps it is asked for; what it
+// lets go is forgotten then.
+func (c *FS) forgetIn(n *tree.Node, over int, holder backends.NodeHolder, ghosts *ghostPlaces) (forgotten int, vain time.Duration) {
+	var asked []string // that the kernel keeps
+	var worked time.Duration
+	looked, owed, again := 0, time.Duration(0), false
+	part := func(names []string) (looks, goes bool) {
+		began := time.Now()
+		gone, kept, ok := c.forgetPart(n, names, holder, ghosts)
+		looked += len(names)
+		forgotten += gone
+		owed += time.Since(began)
+		if len(kept) > 0 && !again && len(asked)+forgotten < over {
+			holder.Release(n, kept)
+			asked = append(asked, kept...)
+		}
+		worked += time.Since(began)
+		if !ok || forgotten >= over {
+			return ok, false
+		}
+		// As long as it has kept others from the locks they may have them now.
+		goes = owed < forgetTurn || c.waits(owed)
+		if owed >= forgetTurn {
+			owed = 0
+		}
+		return true, goes
+	}
+	began := time.Now()
+	if !dirOf(n).leaves() {
+		return 0, 0 // somebody has come to it
+	}
+	h := c.forgetting.hand.over(c.tree, n)
+	worked += time.Since(began)
+	goes := true
+	for len(h.names) > 0 && goes {
+		var looks bool
+		k := min(forgetAtOnce, len(h.names))
+		if looks, goes = part(h.names[:k]); looks {
+			h.names = h.names[k:]
+		}
+	}
+	again = true
+	for names := range slices.Chunk(asked, forgetAtOnce) {
+		if !goes {
+			break
+		}
+		_, goes = part(names)
+	}
+	if forgotten > 0 {
+		c.tree.Shrink(n)
+		holder.Release(n, nil)
+	}
+	if forgotten*forgetShare < looked {
+		vain = worked
+	}
+	return forgotten, vain
+}
+
+// hand is how far a directory of many names was gone through, in the order of the
+// names: the next attempt goes on from there. In their order, because who then goes
+// through the directory learns names that follow each other in one question.
+type hand struct {
+	dir   *tree.Node
+	names []string // that are left
+}
+
+// over returns the hand over n: where it was, or at the beginning.
+func (h *hand) over(t *tree.Tree, n *tree.Node) *hand {
+	if h.dir == n && len(h.names) > 0 {
+		return h
+	}
+	names := t.Names(n)
+	slices.Sort(names)
+	if len(names) <= forgetAtOnce {
+		return &hand{n, names}
+	}
+	*h = hand{n, names}
+	return h
+}
+
+// forgetPart forgets those of names in n that it can, and returns how many, and
+// those that could go if the kernel let them. ok is false if nothing in n can go
+// now.
+func (c *FS) forgetPart(n *tree.Node, all []string, holder backends.NodeHolder, ghosts *ghostPlaces) (forgotten int, kept []string, ok bool) {
 	c.shelf.writing.Lock()
 	defer c.shelf.writing.Unlock()
 	var rows []string
@@ -209,52 +310,77 @@ func (c *FS) forgetIn(n *tree.Node, holder backends.NodeHolder, ghosts map[strin
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	// leaving last: who takes the mark away later finds nothing, and asks.
-	if !ok || ghosts[at] || !d.settled() || !d.leaving {
-		return 0, 0
+	if !ok || c.ghostPlaces(ghosts)[at] || !d.settled() || d.merging > 0 || !d.leaving {
+		return 0, nil, false
 	}
-	lately := len(d.changed) > 0
-	kept := holder.Holds(n)
+	changed := d.lastChange
+	held := holder.Holds(n)
+	lately := time.Now().Add(-forgetRest)
 	var names []string
 	var b batch
-	c.tree.Children(n, func(name string, child *tree.Node) {
-		if kept(name) {
-			held++
-			return
+	for _, name := range all {
+		child, err := c.tree.Lookup(n, name)
+		if err != nil {
+			continue
+		}
+		if held(name) {
+			if !usedSince(child, lately) {
+				kept = append(kept, name)
+			}
+			continue
 		}
 		switch x := child.Data.(type) {
 		case *file:
 			row, ok := c.forgetFile(x, join(at, name))
 			if !ok {
-				return
+				continue
 			}
 			if row != "" {
 				rows = append(rows, row)
 			}
 		case *dir:
-			known, ok := c.forgetsDir(child, x)
+			last, ok := c.forgetsDir(child, x)
 			if !ok {
-				return
+				continue
 			}
-			lately = lately || known
+			if last.After(changed) {
+				changed = last
+			}
 			c.forgetRecord(&b, child) // of the way to something that differed
 		}
 		names = append(names, name)
-	})
+	}
 	if len(names) == 0 {
-		return 0, held
+		return 0, kept, true
 	}
 	c.tree.Forget(n, names)
 	c.commitLate(&b)
-	if lately {
+	if changed.After(c.forgotten) {
 		// Nobody knows any more that answers to questions from before these changes
-		// are old: none counts.
+		// are old: none counts for what is learned again.
 		c.moves++
+		c.forgotten = time.Now()
 	}
 	d.listed, d.absent, d.ahead = time.Time{}, nil, nil
 	if k := &d.records; k.job == nil && len(k.dirty) == 0 {
 		k.known, k.records, k.loaded = nil, nil, time.Time{}
 	}
-	return len(names), held
+	return len(names), kept, true
+}
+
+// usedSince reports whether n was looked up, or something in it, after t.
+func usedSince(n *tree.Node, t time.Time) bool {
+	switch x := n.Data.(type) {
+	case *file:
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		return int64(x.looked) > t.Unix()
+	case *dir:
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		return x.touched.After(t)
+	}
+	return false
 }
 
 // settled reports whether the store has the directory, and no change of a name in
@@ -264,13 +390,13 @@ func (d *dir) settled() bool {
 }
 
 // forgetsDir reports whether the directory n can be forgotten: nothing in it is
-// known any more, and the store has it; lately says that this machine has changed
+// known any more, and the store has it; last is when this machine last changed
 // something in it. c.ns is held.
-func (c *FS) forgetsDir(n *tree.Node, x *dir) (lately, ok bool) {
+func (c *FS) forgetsDir(n *tree.Node, x *dir) (last time.Time, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	_, limbo := c.limbo[n]
-	return len(x.changed) > 0, c.tree.Len(n) == 0 && x.settled() && !limbo &&
+	return x.lastChange, c.tree.Len(n) == 0 && x.settled() && !limbo &&
 		x.attrs.in == nil && x.records.job == nil && len(x.records.dirty) == 0 && !c.onlyHere(n)
 }
 

@@ -31,11 +31,12 @@ type kernel struct {
 	last     uint64
 	open     map[uint64]bool
 	held     map[string]bool // names, in whatever directory
+	idle     map[string]bool // that it lets go when it is asked to
 	released map[string]bool // that were asked back
 }
 
 func newKernel() *kernel {
-	return &kernel{open: map[uint64]bool{}, held: map[string]bool{}, released: map[string]bool{}}
+	return &kernel{open: map[uint64]bool{}, held: map[string]bool{}, idle: map[string]bool{}, released: map[string]bool{}}
 }
 
 // call makes a call of the file system.
@@ -75,14 +76,16 @@ func (k *kernel) Holds(backends.Node) func(string) bool {
 	}
 }
 
-// Release lets go of those names that begin with "idle".
-func (k *kernel) Release(backends.Node) {
+// Release lets go of idle names.
+func (k *kernel) Release(_ backends.Node, names []string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	maps.DeleteFunc(k.held, func(name string, _ bool) bool {
+	for _, name := range names {
 		k.released[name] = true
-		return strings.HasPrefix(name, "idle")
-	})
+		if k.idle[name] {
+			delete(k.held, name)
+		}
+	}
 }
 
 // counted is a store that counts listings, pages and reads.
@@ -210,7 +213,7 @@ func TestForget(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.held["used"], k.held["idle"] = true, true
+	k.held["used"], k.held["idle"], k.idle["idle"] = true, true, true
 	used := mustAt(t, f, "d00/used")
 	s.down.Store(true)
 	dirty, _, w, err := f.Create(t.Context(), mustAt(t, f, "d00"), "dirty", os.O_WRONLY, backends.CreateAttr{Mode: 0o644})

@@ -62,6 +62,7 @@ func (c *FS) addGhost(b *batch, g *ghost) *ghost {
 		g.job = c.q.newJob(jobGhost, func(j *job) { j.g = g })
 	}
 	c.ghosts[g.id()] = g
+	c.ghostsMade++
 	if old != nil {
 		g.late = old.late
 		if old.maybe != nil && old.maybe != g.maybe {

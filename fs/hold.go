@@ -70,11 +70,8 @@ func (h holder) Holds(dir backends.Node) func(name string) bool {
 	if !ok {
 		return func(string) bool { return false }
 	}
-	known := v.(*inode).Children()
-	return func(name string) bool {
-		_, ok := known[name]
-		return ok
-	}
+	n := v.(*inode)
+	return func(name string) bool { return n.GetChild(name) != nil }
 }
 
 // pruneAtOnce is how many inodes the kernel is told of in one message.
@@ -83,17 +80,20 @@ const pruneAtOnce = 512
 // Release implements [backends.NodeHolder]: the kernel drops what nobody uses
 // (since Linux 6.18; before that, only when it needs the memory), and says so by
 // FORGET.
-func (h holder) Release(dir backends.Node) {
+func (h holder) Release(dir backends.Node, names []string) {
 	v, ok := h.m.dirs.Load(dir.ID())
 	if !ok {
 		return
 	}
 	n := v.(*inode)
-	var all []*gofs.Inode
-	for _, child := range n.Children() {
-		all = append(all, child)
+	n.unlist()
+	var known []*gofs.Inode
+	for _, name := range names {
+		if child := n.GetChild(name); child != nil {
+			known = append(known, child)
+		}
 	}
-	for part := range slices.Chunk(all, pruneAtOnce) {
+	for part := range slices.Chunk(known, pruneAtOnce) {
 		if n.NotifyPrune(part) == syscall.ENOSYS {
 			return
 		}

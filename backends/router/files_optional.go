@@ -180,9 +180,9 @@ func (h *holder) Holds(dir backends.Node) func(string) bool {
 }
 
 // Release implements [backends.NodeHolder].
-func (h *holder) Release(dir backends.Node) {
+func (h *holder) Release(dir backends.Node, names []string) {
 	out, _ := h.r.outer(dir, "")
-	h.NodeHolder.Release(out)
+	h.NodeHolder.Release(out, names)
 }
 
 // outer returns the node that stands for the directory parent of r, and
