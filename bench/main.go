@@ -13,6 +13,9 @@
 // aims at stands beside it. With --store-memory also what pending uploads and
 // cached entries cost.
 //
+// Part "growth": how cold reading grows with the number of files, of readers, and
+// with the size of a file. Part "names": one directory of very many names.
+//
 // The machine may be shared, so no figure is held against a limit here: each
 // workload goes round the candidates several times, and what is reported is the
 // median of the ratios within the rounds. The report is Markdown, on standard
@@ -60,6 +63,8 @@ type options struct {
 	storeLimit   time.Duration // how long one workload may take
 	growthFiles  []int         // of the trees of part "growth"
 	growthSizes  []int64       // of its files, in bytes
+	nameCounts   []int         // of names in one directory of part "names"
+	nameOptions  string        // of the route there
 	storeTotal   int64         // bytes a second that all bodies together may have; 0 is no limit
 	storeFaults  float64       // which part of the requests fails
 	storePending int           // how many pending uploads the memory measurement makes
@@ -105,11 +110,13 @@ func parseFlags(args []string, errs io.Writer) (options, error) {
 	fl := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fl.SetOutput(errs)
 	o := options{args: args}
-	parts := fl.String("part", "local,store", "which parts to run, of local, store and growth; serve: only keep the store of part store running")
+	parts := fl.String("part", "local,store", "which parts to run, of local, store, growth and names; serve: only keep the store of part store running")
 	growthFiles := fl.String("growth-files", "1000,10000,100000", "numbers of files of part growth")
 	growthSizes := fl.String("growth-sizes", "1KiB,32KiB,1MiB,32MiB,256MiB,1GiB", "sizes of files of part growth")
 	rows := fl.String("rows", "", "run only the workloads whose names match this regular expression")
 	only := fl.String("only", "", "run only these candidates, of tmpfs, loopback, loopback-nopt, agentfs, agentfs-nopt (nopt: without passthrough), SDK and the peers")
+	nameCounts := fl.String("names", "1000000,1500000", "numbers of names in one directory of part names")
+	fl.StringVar(&o.nameOptions, "names-options", "", "further options of the route of part names, such as &ttl=1h")
 	size := fl.String("size", "256MiB", "size of the file that data workloads read and write")
 	storeSize := fl.String("store-size", "256MiB", "size of the large object of the store workloads")
 	storeMedium := fl.String("store-medium-size", "32MiB", "size of the object that is appended to and copied, at least 5MiB")
@@ -137,8 +144,8 @@ func parseFlags(args []string, errs io.Writer) (options, error) {
 	}
 	o.parts, o.only = list(*parts), list(*only)
 	for _, p := range o.parts {
-		if !slices.Contains([]string{"local", "store", "growth", "serve"}, p) {
-			return o, usage(fl, "--part: there is no part %q, only local, store, growth and serve", p)
+		if !slices.Contains([]string{"local", "store", "growth", "names", "serve"}, p) {
+			return o, usage(fl, "--part: there is no part %q, only local, store, growth, names and serve", p)
 		}
 	}
 	var err error
@@ -155,12 +162,17 @@ func parseFlags(args []string, errs io.Writer) (options, error) {
 		}
 		*v.to = int64(n) &^ (1<<20 - 1) // whole blocks of the largest kind
 	}
-	for _, text := range list(*growthFiles) {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 {
-			return o, usage(fl, "--growth-files: %q is not a number of files", text)
+	for flag, v := range map[string]struct {
+		text string
+		to   *[]int
+	}{"growth-files": {*growthFiles, &o.growthFiles}, "names": {*nameCounts, &o.nameCounts}} {
+		for _, text := range list(v.text) {
+			n, err := strconv.Atoi(text)
+			if err != nil || n < 1 {
+				return o, usage(fl, "--%s: %q is not a number of files", flag, text)
+			}
+			*v.to = append(*v.to, n)
 		}
-		o.growthFiles = append(o.growthFiles, n)
 	}
 	for _, text := range list(*growthSizes) {
 		n, err := humanize.ParseBytes(text)
@@ -187,6 +199,7 @@ func parseFlags(args []string, errs io.Writer) (options, error) {
 		o.storeFiles, o.storeSize, o.storeMedium = 20, 9<<20, 6<<20
 		o.storePending, o.storeEntries = min(o.storePending, 300), min(o.storeEntries, 2500)
 		o.growthFiles, o.growthSizes = []int{30, 120}, []int64{1 << 10, 9 << 20}
+		o.nameCounts = []int{3000}
 	}
 	if !*storeMemory {
 		o.storePending, o.storeEntries = 0, 0

@@ -47,7 +47,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, io.Writer) error
-	}{{"local", b.local}, {"store", b.store}, {"growth", b.growth}, {"serve", b.serve}} {
+	}{{"local", b.local}, {"store", b.store}, {"growth", b.growth}, {"names", b.names}, {"serve", b.serve}} {
 		if !slices.Contains(b.parts, part.name) {
 			continue
 		}
