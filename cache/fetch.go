@@ -364,6 +364,7 @@ func (c *content) landBlock(f *fetching) error {
 		}
 		return nil
 	case err != nil:
+		f.have = nil // its buffer is somebody else's in a moment
 		return err
 	}
 	f.have, f.pos = nil, end

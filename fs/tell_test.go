@@ -87,6 +87,8 @@ func TestLongListing(t *testing.T) {
 	if err != nil || len(es) != 10 {
 		t.Errorf("%d entries, %v", len(es), err)
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.reads != 1 {
 		t.Errorf("it was read %d times", l.reads)
 	}
