@@ -166,10 +166,12 @@ func writeErrors(w io.Writer, st mountStatus) {
 }
 
 func writeProblem(w io.Writer, st mountStatus, r routeStatus, x cache.Problem) {
-	fmt.Fprintf(w, "%s: %s %s\n  since %s, %s, next %s: %s\n  -> %s\n",
-		x.Kind, x.Op, printable(r.on(st.MountPoint, x.Name)),
-		x.Since.Format(time.RFC3339), count(int64(x.Attempts), "attempt", "attempts"), x.Next.Format(time.RFC3339),
-		printable(x.Error), problemRemedy(r.Backend, x))
+	when := "waits for another change"
+	if x.Attempts > 0 {
+		when = fmt.Sprintf("since %s, %s, next %s", x.Since.Format(time.RFC3339), count(int64(x.Attempts), "attempt", "attempts"), x.Next.Format(time.RFC3339))
+	}
+	fmt.Fprintf(w, "%s: %s %s\n  %s: %s\n  -> %s\n",
+		x.Kind, x.Op, printable(r.on(st.MountPoint, x.Name)), when, printable(x.Error), problemRemedy(r.Backend, x))
 }
 
 // problemRemedy says what somebody can do about a change that can't be stored.
