@@ -126,6 +126,15 @@ func TestGrowth(t *testing.T) {
 	wantIn(t, report, "| grep -r, 120 x 4 KiB |", "| cat by 64 readers, 30 x 4 KiB |", "xychart-beta", `line "agentfs" [`)
 }
 
+// TestNames runs every step of part "names".
+func TestNames(t *testing.T) {
+	require(t, exists("/dev/fuse"), "/dev/fuse")
+	_, err := (&bench{}).findVersitygw()
+	require(t, err == nil, "versitygw (make tools)")
+	report := quickRun(t, "--part", "names", "--only", "agentfs", "--names-options", "&entries=2000", "--agentfs", buildAgentfs(t))
+	wantIn(t, report, "| ls -f, 3000 names |", "| ls, 3000 names |", "| ls -l, 3000 names |", "| find -size, 3000 names |")
+}
+
 // TestRequestsAreCounted compares the kernel's count with what a loopback mount,
 // which caches no missing names, must have been asked.
 func TestRequestsAreCounted(t *testing.T) {

@@ -228,6 +228,12 @@ func TestFakeList(t *testing.T) {
 			t.Errorf("%s: %d keys", with, len(keys))
 		}
 	}
+	for key, status := range map[string]int{"f00000000": 200, "f00002499": 200, "f00002500": 404, "f1": 404, "": 404} {
+		got, _, err := ask(t, "HEAD", p.url+"/b/many/"+key, nil)
+		if err != nil || got != status {
+			t.Errorf("HEAD of %q: %v, %v", key, got, err)
+		}
+	}
 	if reached.Load() > 0 {
 		t.Error("the server was asked")
 	}
