@@ -39,7 +39,7 @@ func (w waits) String() string {
 // watch starts a bystander in a new directory of a mount, and beside it.
 func watch(mount, beside string) (*bystander, error) {
 	b := &bystander{dir: filepath.Join(mount, "bystander"), beside: beside}
-	if err := os.Mkdir(b.dir, 0o755); err != nil {
+	if err := os.MkdirAll(b.dir, 0o755); err != nil {
 		return nil, err
 	}
 	for _, dir := range []string{b.dir, b.beside} {
