@@ -180,8 +180,9 @@ func growthSize(data []byte) storeRow {
 	var once sync.Once
 	var err error
 	return storeRow{
-		name: fmt.Sprintf("sequential read, %s", sizeName(len(data))),
-		from: fmt.Sprintf("growth-size-%d", len(data)),
+		name:  fmt.Sprintf("sequential read, %s", sizeName(len(data))),
+		from:  fmt.Sprintf("growth-size-%d", len(data)),
+		moves: int64(len(data)),
 		seed: func(ctx context.Context, direct *sdk, prefix string) error {
 			once.Do(func() { err = direct.putLarge(ctx, prefix+largeName, data) })
 			return err

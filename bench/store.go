@@ -200,6 +200,9 @@ func (r *storeRun) measure(ctx context.Context, c *storeCell, name string, row s
 }
 
 func (r *storeRun) measureSDK(ctx context.Context, c *storeCell, row storeRow, prefix string) error {
+	if err := r.touchPages(row); err != nil {
+		return err
+	}
 	r.server.slow.takeTraffic()
 	began := time.Now()
 	if err := row.sdk(ctx, r.slow, prefix); err != nil {
@@ -229,6 +232,9 @@ func (r *storeRun) measureLoopback(ctx context.Context, c *storeCell, row storeR
 		if err := row.warm(ctx, w); err != nil {
 			return fmt.Errorf("before: %w", err)
 		}
+	}
+	if err := r.touchPages(row); err != nil {
+		return err
 	}
 	began := time.Now()
 	if err := row.mount(ctx, w); err != nil {
@@ -268,6 +274,9 @@ func (r *storeRun) measurePeer(ctx context.Context, c *storeCell, name string, r
 		sync: func(ctx context.Context) error { return p.sync(ctx, r.bench, m.dir) }}
 	if err := r.prepare(ctx, row, w); err != nil {
 		return fmt.Errorf("before: %w", err)
+	}
+	if err := r.touchPages(row); err != nil {
+		return err
 	}
 	r.server.slow.takeTraffic()
 	began := time.Now()

@@ -19,7 +19,8 @@ func (d *storeData) largeRows() []storeRow {
 	size := sizeName(len(d.large))
 	return []storeRow{
 		{
-			name: "sequential write and fsync, " + size,
+			name:  "sequential write and fsync, " + size,
+			moves: int64(len(d.large)),
 			sdk: func(ctx context.Context, s *sdk, prefix string) error {
 				return s.putLarge(ctx, prefix+largeName, d.large)
 			},
@@ -30,8 +31,9 @@ func (d *storeData) largeRows() []storeRow {
 			targets: []target{storedWithin(1.2)},
 		},
 		{
-			name: "sequential read, " + size + ", cold",
-			from: seedLarge,
+			name:  "sequential read, " + size + ", cold",
+			from:  seedLarge,
+			moves: int64(len(d.large)),
 			sdk: func(ctx context.Context, s *sdk, prefix string) error {
 				return s.getLarge(ctx, prefix+largeName, d.large)
 			},
