@@ -53,13 +53,13 @@ func TestUploadFindings(t *testing.T) {
 		want  string
 	}{
 		{uploading{}, ""},
-		{uploading{all: []backends.UploadInfo{young}}, "OK /d: 1 unfinished upload, the oldest of young begun 1 hour ago"},
-		{uploading{all: []backends.UploadInfo{young, old}}, "WARN /d: 2 unfinished uploads, the oldest of a/old begun 3 days ago no mount ends uploads that it did not begin"},
-		{uploading{all: many}, "OK /d: 1000 or more unfinished uploads, the oldest"},
-		{uploading{err: fs.ErrPermission}, "WARN /d: unfinished uploads can't be listed: permission denied nothing needs it"},
+		{uploading{all: []backends.UploadInfo{young}}, "OK /1000: 1 unfinished upload, the oldest of young begun 1 hour ago"},
+		{uploading{all: []backends.UploadInfo{young, old}}, "WARN /1000: 2 unfinished uploads, the oldest of a/old begun 3 days ago no mount ends uploads that it did not begin"},
+		{uploading{all: many}, "OK /1000: 1000 or more unfinished uploads, the oldest"},
+		{uploading{err: fs.ErrPermission}, "WARN /1000: unfinished uploads can't be listed: permission denied nothing needs it"},
 	} {
 		got := ""
-		for _, f := range uploadFindings(t.Context(), openRoute{routeConfig: routeConfig{path: "/d"}, store: &c.store}) {
+		for _, f := range uploadFindings(t.Context(), openRoute{routeConfig: routeConfig{path: "/1000"}, store: &c.store}) {
 			got += fmt.Sprint(f.level, " ", f.text, " ", f.remedy)
 		}
 		if contains(t, got, c.want); c.want == "" && got != "" {

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -224,11 +223,11 @@ func uploadFindings(ctx context.Context, r openRoute) []finding {
 	if n == 0 {
 		return nil
 	}
-	f := finding{text: fmt.Sprintf("%s: %s, the oldest of %s begun %s", r.path, count(n, "unfinished upload", "unfinished uploads"),
-		printable(oldest.Name), humanize.Time(oldest.Started))}
+	found := count(n, "unfinished upload", "unfinished uploads")
 	if n == checkUploads {
-		f.text = strings.Replace(f.text, fmt.Sprint(n), fmt.Sprintf("%d or more", n), 1)
+		found = fmt.Sprintf("%d or more unfinished uploads", n)
 	}
+	f := finding{text: fmt.Sprintf("%s: %s, the oldest of %s begun %s", r.path, found, printable(oldest.Name), humanize.Time(oldest.Started))}
 	if old > 0 {
 		f.level = levelWarn
 		f.remedy = "no mount ends uploads that it did not begin: let a lifecycle rule of the bucket do it (AbortIncompleteMultipartUpload), or aws s3api abort-multipart-upload"
