@@ -199,12 +199,23 @@ func (r *storeRun) measure(ctx context.Context, c *storeCell, name string, row s
 	return r.measurePeer(limited, c, name, row, prefix)
 }
 
-func (r *storeRun) measureSDK(ctx context.Context, c *storeCell, row storeRow, prefix string) error {
-	if err := r.touchPages(row); err != nil {
-		return err
+// begin begins the time and the traffic of one measurement: all candidates find
+// the same.
+func (r *storeRun) begin(row storeRow) (began time.Time, err error) {
+	if !r.quick {
+		if err := touchPages(touchFor + touchEach*row.moves); err != nil {
+			return began, err
+		}
 	}
 	r.server.slow.takeTraffic()
-	began := time.Now()
+	return time.Now(), nil
+}
+
+func (r *storeRun) measureSDK(ctx context.Context, c *storeCell, row storeRow, prefix string) error {
+	began, err := r.begin(row)
+	if err != nil {
+		return err
+	}
 	if err := row.sdk(ctx, r.slow, prefix); err != nil {
 		return err
 	}
@@ -233,10 +244,10 @@ func (r *storeRun) measureLoopback(ctx context.Context, c *storeCell, row storeR
 			return fmt.Errorf("before: %w", err)
 		}
 	}
-	if err := r.touchPages(row); err != nil {
+	began, err := r.begin(row)
+	if err != nil {
 		return err
 	}
-	began := time.Now()
 	if err := row.mount(ctx, w); err != nil {
 		return err
 	}
@@ -275,11 +286,10 @@ func (r *storeRun) measurePeer(ctx context.Context, c *storeCell, name string, r
 	if err := r.prepare(ctx, row, w); err != nil {
 		return fmt.Errorf("before: %w", err)
 	}
-	if err := r.touchPages(row); err != nil {
+	began, err := r.begin(row)
+	if err != nil {
 		return err
 	}
-	r.server.slow.takeTraffic()
-	began := time.Now()
 	if err := row.mount(ctx, w); err != nil {
 		return err
 	}

@@ -73,8 +73,10 @@ func (r *storeRun) measureDirect(ctx context.Context, c *storeCell, row storeRow
 	if err != nil {
 		return err
 	}
-	r.server.slow.takeTraffic()
-	began := time.Now()
+	began, err := r.begin(row)
+	if err != nil {
+		return err
+	}
 	if err := row.direct(ctx, direct{program, r.server.slow.url}); err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ type storeRow struct {
 	// warm is what the mount has done before; nil: it is cold.
 	warm     func(ctx context.Context, w *onMount) error
 	fresh    bool   // nothing at all was changed in this mount before
-	moves    int64  // how many bytes, if many
+	moves    int64  // how many bytes it moves, if they are many
 	options  string // of agentfs' route; other mounts don't take part
 	loopback bool   // a loopback mount takes part
 	kernel   bool   // the kernel's requests to the mount are counted, too
