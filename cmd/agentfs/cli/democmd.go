@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -198,7 +199,7 @@ func (p *program) printDemo(m *mounted, endpoint string) {
   sed -i 's/draft/final/' s3-data/reports/2026-q1.md
   cp -r s3-data/notes work && git -C work init && git -C work add -A
   cat .agentfs/AGENTS.md
-  agentfs status %[1]s
+  %[4]s status %[1]s
 
 The same bucket, as S3 sees it:
 
@@ -207,5 +208,25 @@ The same bucket, as S3 sees it:
   curl %[2]s/%[3]s/notes/hello.txt
 
 Ctrl-C unmounts and removes everything.
-`, point, endpoint, demoBucket)
+`, point, endpoint, demoBucket, shellQuote(ownName()))
+}
+
+// ownName returns what a shell runs this program by: its name, if that is found in
+// PATH and is this program, and where it is otherwise.
+func ownName() string {
+	const name = "agentfs"
+	exe, err := os.Executable()
+	if err != nil {
+		return name
+	}
+	if found, err := exec.LookPath(name); err == nil && sameFile(found, exe) {
+		return name
+	}
+	return exe
+}
+
+func sameFile(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
 }

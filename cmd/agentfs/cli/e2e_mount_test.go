@@ -249,7 +249,8 @@ func TestDemo(t *testing.T) {
 			m := start(t, point, args...)
 			st, _, _ := strings.Cut(strings.TrimPrefix(m.log.String(), "agentfs is ready at "), "\n")
 			m.point = st
-			contains(t, m.log.String(), "/s3-data", "--endpoint-url http://127.0.0.1:")
+			// Nobody has installed the program that is tried.
+			contains(t, m.log.String(), "/s3-data", "--endpoint-url http://127.0.0.1:", m.Path+" status "+m.point)
 			contains(t, readFile(t, filepath.Join(m.point, "s3-data/logs/2026-03-01.log")), "error upstream")
 			writeFile(t, filepath.Join(m.point, "s3-data/notes/new.txt"), "mine")
 			m.signal(t, unix.SIGINT)
