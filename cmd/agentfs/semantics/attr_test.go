@@ -108,11 +108,11 @@ func TestInodeNumbers(t *testing.T) {
 }
 
 // Extended attributes (user.*, trusted.*) work on every route; those of one file
-// on S3 take at most 2 MiB together (ENOSPC). Every regular file has one more to
-// read, user.agentfs.version: the version of its content, which on S3 is the one
-// that the store calls it by, and ENODATA while the store does not have it yet.
-// It is not listed; names that begin with user.agentfs. are EPERM to set and to
-// remove.
+// on S3 take at most 2 MiB together (ENOSPC). Every regular file of a route (none
+// in .agentfs/) has one more to read, user.agentfs.version: the version of its
+// content, which on S3 is the one that the store calls it by, and ENODATA while the
+// store does not have it yet. It is not listed; names that begin with user.agentfs.
+// are EPERM to set and to remove.
 func TestExtendedAttributes(t *testing.T) {
 	onEach(t, func(t *testing.T, p place) {
 		write(t, p.path("f"), "x")
@@ -130,6 +130,8 @@ func TestExtendedAttributes(t *testing.T) {
 		if versions[0] == versions[1] {
 			t.Errorf("another content, the same version %q", versions[0])
 		}
+		_, err := unix.Getxattr(filepath.Join(p.tree.dir, ".agentfs/status"), "user.agentfs.version", buf)
+		isErr(t, "version of a control file", err, syscall.ENODATA)
 		ok(t, "setxattr", unix.Setxattr(p.path("f"), "user.mine", []byte("value"), 0))
 		n, err := unix.Getxattr(p.path("f"), "user.mine", buf)
 		ok(t, "getxattr", err)
