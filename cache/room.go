@@ -30,7 +30,7 @@ const reserveSize = 4 << 20
 //
 //	ROOM/room.json   what the room is for, and its format
 //	ROOM/lock        held by the process that uses it; says who that is
-//	ROOM/journal.db  what the store has still to follow in
+//	ROOM/journal*    what the store has still to follow in
 //	ROOM/index.db    which of the contents the store has as well
 //	ROOM/content/    contents, sparse files, and small ones in a slab; what neither
 //	                 the journal nor the index names is removed at start

@@ -22,14 +22,17 @@ type ackFile struct {
 
 	// acked is the number of the last acknowledged commit.
 	acked uint64
-	// folded is the number of the last commit that may have been moved from the
-	// log into the database. If the database and its log together are older than
-	// this, the log has lost a part of what was already being moved, and pages
-	// of different age may be mixed.
+	// folded is the number of the last commit of which the table may have parts. If
+	// the table and the log together are older than this, the log has lost some of
+	// what was already being moved, and changes of different age may be mixed.
 	folded uint64
-	// turns is raised before and after each move from the log to the database,
-	// for those who read both without a lock.
+	// turns is raised before and after each move from the log to the table, and from
+	// SQLite's own log to the database, for those who read them without a lock.
 	turns uint64
+	// table is the number of the last transaction that may have been moved from
+	// SQLite's log into the database. If they together are older than this, pages
+	// of different age may be mixed.
+	table uint64
 }
 
 const (
@@ -37,7 +40,9 @@ const (
 	ackedPlace  = 16
 	foldedPlace = 32
 	turnsPlace  = 48
-	ackSize     = 64
+	tablePlace  = 64
+	ackSize     = 80
+	ackSize2    = 64 // until format 2
 )
 
 // openAck opens or makes the file and locks it. A file that says nothing of
@@ -60,6 +65,7 @@ func openAck(name string) (*ackFile, error) {
 	putNumber(b[ackedPlace:], a.acked)
 	putNumber(b[foldedPlace:], a.folded)
 	putNumber(b[turnsPlace:], a.turns)
+	putNumber(b[tablePlace:], a.table)
 	if _, err := f.WriteAt(b, 0); err != nil {
 		a.close()
 		return nil, err
@@ -69,10 +75,11 @@ func openAck(name string) (*ackFile, error) {
 
 // read reads the numbers; those that can't be read are 0.
 func (a *ackFile) read() {
-	a.acked, a.folded, a.turns = 0, 0, 0
+	a.acked, a.folded, a.turns, a.table = 0, 0, 0, 0
 	b := make([]byte, ackSize)
-	if n, _ := a.f.ReadAt(b, 0); n == ackSize && string(b[:len(ackMagic)]) == ackMagic {
+	if n, _ := a.f.ReadAt(b, 0); n >= ackSize2 && string(b[:len(ackMagic)]) == ackMagic {
 		a.acked, a.folded, a.turns = number(b[ackedPlace:]), number(b[foldedPlace:]), number(b[turnsPlace:])
+		a.table = number(b[tablePlace:]) // of nothing is 0
 	}
 }
 
@@ -103,6 +110,11 @@ func (a *ackFile) setAcked(n uint64) error {
 func (a *ackFile) setFolded(n uint64) error {
 	a.folded = n
 	return a.write(foldedPlace, n)
+}
+
+func (a *ackFile) setTable(n uint64) error {
+	a.table = n
+	return a.write(tablePlace, n)
 }
 
 // turnOver raises turns. A failure costs only those who count from outside.

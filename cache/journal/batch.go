@@ -1,5 +1,11 @@
 package journal
 
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+)
+
 // A Batch is a list of changes that are committed together, in the order in
 // which they were added: a Delete after a Put of the same key wins. The zero
 // Batch is empty and ready to use. It is not safe for concurrent use, and not to
@@ -75,6 +81,45 @@ func (b *Batch) Truncate(n int) {
 		b.buf = b.buf[:b.ops[n].from]
 		b.ops = b.ops[:n]
 	}
+}
+
+// appendTo appends b as bytes: the number of changes, of each its kind and the
+// lengths of key and value, and then keys and values.
+func (b *Batch) appendTo(p []byte) []byte {
+	p = binary.AppendUvarint(p, uint64(len(b.ops)))
+	for _, o := range b.ops {
+		p = append(p, byte(o.kind))
+		p = binary.AppendUvarint(p, uint64(o.key))
+		p = binary.AppendUvarint(p, uint64(o.val))
+	}
+	return append(p, b.buf...)
+}
+
+var errBatch = errors.New("changes are garbled")
+
+// parseBatch is the reverse of appendTo. The batch has no copy of p.
+func parseBatch(p []byte) (*Batch, error) {
+	r := bytes.NewReader(p)
+	count, err := binary.ReadUvarint(r)
+	if err != nil {
+		return nil, errBatch
+	}
+	b := &Batch{}
+	from := 0
+	for range count {
+		kind, err1 := r.ReadByte()
+		key, err2 := binary.ReadUvarint(r)
+		val, err3 := binary.ReadUvarint(r)
+		if err1 != nil || err2 != nil || err3 != nil || kind > byte(opDeletePrefix) || key > uint64(len(p)) || val > uint64(len(p)) {
+			return nil, errBatch
+		}
+		b.ops = append(b.ops, op{opKind(kind), from, int(key), int(val)})
+		from += int(key) + int(val)
+	}
+	if b.buf = p[len(p)-r.Len():]; len(b.buf) != from {
+		return nil, errBatch
+	}
+	return b, nil
 }
 
 // prefixEnd returns the first key after all that begin with prefix, nil if

@@ -1,180 +1,166 @@
 package journal
 
 import (
+	"encoding/binary"
 	"fmt"
-	"maps"
+	"hash/crc32"
 	"math/rand/v2"
 	"testing"
 )
 
-// large returns a batch that becomes a bundle: it changes every second of what
-// want has and adds as much, and it does the same to want.
-func large(r *rand.Rand, want map[string]string) *Batch {
-	b := &Batch{}
-	for i := range 2 * defaultBundleMin {
-		k := fmt.Sprintf("n/%03d", r.IntN(4*defaultBundleMin))
-		if r.IntN(4) == 0 {
-			b.Delete(k)
-			delete(want, k)
-			continue
-		}
-		v := fmt.Sprintf("%d of %d", i, r.Uint32())
-		b.Put(k, []byte(v))
-		want[k] = v
-	}
-	return b
-}
-
-// held returns a copy of the journal as a kill would leave it after commit, with
-// the bundle not yet spread.
-func held(t *testing.T, dir string, commit func(j *Journal)) string {
+// format2 makes a journal as a program of format 2 has left it after a kill: with
+// records and, unless it is nil, a bundle.
+func format2(t *testing.T, records map[string]string, bundle []byte) (dir string) {
 	t.Helper()
-	j := mustOpen(t, dir, quiet)
-	j.tending.end() // nobody spreads it
-	commit(j)
-	after := t.TempDir()
-	copyFiles(t, dir, after)
-	mustClose(t, j)
-	return after
+	dir = t.TempDir()
+	mustClose(t, mustOpen(t, dir, quiet))
+	d, err := openDB(dir+"/"+dbName, "rw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	put, err := d.prepare("INSERT OR REPLACE INTO kv (key, seq, value) VALUES (?, ?, ?)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seq := int64(0)
+	for k, v := range records {
+		seq++
+		if err := put.run([]byte(k), seq, []byte(v)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if bundle != nil {
+		seq++
+		if err := put.run([]byte(bundleKey), seq, bundle); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The number of the last commit is in its record only.
+	if err := d.run("UPDATE meta SET seq = 1, boot = 'this boot', primed = 3", "PRAGMA user_version=2"); err != nil {
+		t.Fatal(err)
+	}
+	put.s.Close()
+	if err := d.close(); err != nil {
+		t.Fatal(err)
+	}
+	a, err := openAck(dir + "/" + ackName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.close()
+	if err := a.setAcked(uint64(seq)); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.setFolded(uint64(seq)); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.f.Truncate(ackSize2); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
-// A bundle that was not spread before a kill is there for everybody who reads,
-// also from outside, and nothing that is committed later comes before it.
-func TestBundleAfterKill(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2))
+func (b *Batch) bundle() []byte {
+	p := b.appendTo(make([]byte, 4))
+	binary.LittleEndian.PutUint32(p, crc32.ChecksumIEEE(p[4:]))
+	return p
+}
+
+// A journal of format 2 is read as it is, bundle and all, and is of this format, which
+// an older program refuses, with the first commit.
+func TestFormat2(t *testing.T) {
+	var b Batch
 	want := map[string]string{"a": "before", "z": "after", "n/000/x": "between"}
-	dir := t.TempDir()
-	j := mustOpen(t, dir, quiet)
-	put(t, j, "a", "before", "z", "after", "n/000/x", "between")
-	mustClose(t, j)
-	for round := range 4 {
-		dir = held(t, dir, func(j *Journal) {
-			wantContents(t, j, want)
-			if err := j.Commit(large(r, want)); err != nil {
+	with := map[string]string{"a": "bundled", "z": "after"}
+	b.Put("a", []byte("bundled"))
+	b.Delete("n/000/x")
+	for i := range 200 {
+		k, v := fmt.Sprintf("n/%03d", i), fmt.Sprint(i)
+		b.Put(k, []byte(v))
+		with[k] = v
+	}
+	for _, bundle := range [][]byte{nil, b.bundle()} {
+		dir := format2(t, want, bundle)
+		now := want
+		if bundle != nil {
+			now = with
+		}
+		version := func(j *Journal) int64 {
+			v, err := j.db.number("PRAGMA user_version")
+			if err != nil {
 				t.Fatal(err)
 			}
-			if j.bundle == nil {
-				t.Fatal("there is no bundle")
+			return v
+		}
+		for range 2 {
+			if n, err := Count(dir, ""); n != int64(len(now)) || err != nil {
+				t.Errorf("Count = %d, %v; want %d", n, err, len(now))
 			}
-			wantContents(t, j, want)
-			if round%2 == 1 {
-				// Spreads the first, and stands before the next one.
-				put(t, j, "a", fmt.Sprint(round))
-				want["a"] = fmt.Sprint(round)
-				if err := j.Commit(large(r, want)); err != nil {
-					t.Fatal(err)
-				}
+			j := mustOpen(t, dir, quiet)
+			wantSilence(t, j)
+			wantContents(t, j, now)
+			if v := version(j); v != 2 {
+				t.Errorf("format %d without a commit", v)
 			}
-		})
-		before := sizes(t, dir)
-		if n, err := Count(dir, ""); n != int64(len(want)) || err != nil {
-			t.Errorf("round %d: Count = %d, %v; want %d", round, n, err, len(want))
+			mustClose(t, j)
 		}
-		if n, err := Count(dir, "a", "bef"); n != 1 && round == 0 || err != nil {
-			t.Errorf("round %d: Count of one with a text = %d, %v", round, n, err)
+		j := mustOpen(t, dir, quiet)
+		put(t, j, "k", "w")
+		if v := version(j); v != format {
+			t.Errorf("format %d after a commit", v)
 		}
-		if after := sizes(t, dir); !maps.Equal(before, after) {
-			t.Errorf("Count has changed %v to %v", before, after)
+		after := t.TempDir() // a kill
+		copyFiles(t, dir, after)
+		now["k"] = "w"
+		for _, j := range []*Journal{j, mustOpen(t, after, quiet)} {
+			wantSilence(t, j)
+			wantContents(t, j, now)
+			mustClose(t, j)
+			j = mustOpen(t, j.dir, quiet)
+			wantSilence(t, j)
+			wantContents(t, j, now)
+			mustClose(t, j)
 		}
+		delete(now, "k")
 	}
-	j = mustOpen(t, dir, quiet)
-	wantSilence(t, j)
-	wantContents(t, j, want)
-	var b Batch
-	b.DeletePrefix("n/")
-	if err := j.Commit(&b); err != nil {
-		t.Fatal(err)
-	}
-	maps.DeleteFunc(want, func(k, _ string) bool { return k[0] == 'n' })
-	wantContents(t, j, want)
-	mustClose(t, j)
-}
-
-// What an earlier process has left as a bundle is no commit of this one: what is
-// to be said of damage and of a restart is said until there is one.
-func TestBundleIsNoCommit(t *testing.T) {
-	want := map[string]string{}
-	dir := held(t, t.TempDir(), func(j *Journal) {
-		if err := j.Commit(large(rand.New(rand.NewPCG(3, 4)), want)); err != nil {
-			t.Fatal(err)
-		}
-	})
-	other := quiet
-	other.bootID = "another boot"
-	for range 2 {
-		j := mustOpen(t, dir, other)
-		if !j.Rebooted() {
-			t.Error("it does not say that the machine was restarted")
-		}
-		wantContents(t, j, want)
-		mustClose(t, j)
-	}
-}
-
-// A journal without bundles becomes one that an older program refuses with the
-// first that it gets.
-func TestBundleFormat(t *testing.T) {
-	dir := t.TempDir()
-	j := mustOpen(t, dir, quiet)
-	put(t, j, "k", "v")
-	if err := j.db.run("PRAGMA user_version=1"); err != nil {
-		t.Fatal(err)
-	}
-	mustClose(t, j)
-	version := func(j *Journal) int64 {
-		v, err := j.db.number("PRAGMA user_version")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-	j = mustOpen(t, dir, quiet)
-	wantSilence(t, j)
-	put(t, j, "k", "w")
-	if v := version(j); v != 1 {
-		t.Errorf("format %d without a bundle", v)
-	}
-	want := map[string]string{"k": "w"}
-	if err := j.Commit(large(rand.New(rand.NewPCG(5, 6)), want)); err != nil {
-		t.Fatal(err)
-	}
-	j.turn.Lock()
-	if v := version(j); v != format {
-		t.Errorf("format %d with a bundle", v)
-	}
-	j.turn.Unlock()
-	wantContents(t, j, want)
-	mustClose(t, j)
 }
 
 // A garbled bundle is told, and the rest is there.
 func TestGarbledBundle(t *testing.T) {
-	want := map[string]string{}
-	b := large(rand.New(rand.NewPCG(7, 8)), want)
-	blob := b.encode()
-	if got, err := decodeBatch(blob); err != nil || got.Len() != b.Len() {
-		t.Fatalf("decoded: %v", err)
+	var b Batch
+	for i := range 200 {
+		b.Put(fmt.Sprint(i), []byte("v"))
 	}
-	for range 200 {
-		i := rand.IntN(len(blob))
-		blob[i] ^= 1
-		if _, err := decodeBatch(blob); err == nil {
-			t.Errorf("byte %d of a bundle is wrong and nobody sees it", i)
-		}
-		blob[i] ^= 1
-		if _, err := decodeBatch(blob[:i]); err == nil {
-			t.Errorf("a bundle ends after %d bytes and nobody sees it", i)
-		}
-	}
-	dir := held(t, t.TempDir(), func(j *Journal) {
-		put(t, j, "k", "v")
-		blob[len(blob)-1] ^= 1
-		put(t, j, bundleKey, string(blob))
-	})
-	j := mustOpen(t, dir, quiet)
+	bundle := b.bundle()
+	bundle[rand.IntN(len(bundle))] ^= 1
+	j := mustOpen(t, format2(t, map[string]string{"k": "v"}, bundle), quiet)
 	defer mustClose(t, j)
 	if j.Damage() == "" {
 		t.Error("nothing is said of it")
 	}
 	wantContents(t, j, map[string]string{"k": "v"})
+}
+
+// A batch that is garbled, or ends too early, is none.
+func TestParseBatch(t *testing.T) {
+	var b Batch
+	for i := range 50 {
+		b.Put(fmt.Sprint(i), make([]byte, i))
+		b.Delete(fmt.Sprint(i, "x"))
+		b.DeletePrefix(fmt.Sprint(i, "y"))
+	}
+	p := b.appendTo(nil)
+	if got, err := parseBatch(p); err != nil || got.Len() != b.Len() || string(got.buf) != string(b.buf) {
+		t.Fatalf("parsed: %v", err)
+	}
+	for i := range p {
+		if _, err := parseBatch(p[:i]); err == nil {
+			t.Errorf("a batch ends after %d bytes and nobody sees it", i)
+		}
+	}
+	for range 2000 { // no sum here, but no panic either
+		q := append([]byte{}, p...)
+		q[rand.IntN(len(q))] = byte(rand.Uint32())
+		_, _ = parseBatch(q)
+	}
 }

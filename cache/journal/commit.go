@@ -12,6 +12,14 @@ import (
 // who come first don't wait for a great many others. A single batch may have more.
 const maxGroup = 4096
 
+// maxBatch is how many bytes of keys and values a batch has at most, for a record
+// to have its length in 32 bits. maxScratch is how much memory is kept from one commit
+// to the next.
+const (
+	maxBatch   = 1 << 30
+	maxScratch = 1 << 20
+)
+
 // queue has the commits that wait, in the order in which they came. The first
 // of them leads: it commits all that have come by then in one transaction, and
 // hands the lead to the first of those that came meanwhile.
@@ -39,14 +47,12 @@ func (q *queue) enter(r *request) bool {
 	return first
 }
 
-// take removes from the queue what is committed next. A batch that large is true
-// of goes alone.
-func (q *queue) take(large func(*Batch) bool) []*request {
+// take removes from the queue what is committed next.
+func (q *queue) take() []*request {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n, changes := 1, q.waiting[0].b.Len()
-	alone := large(q.waiting[0].b)
-	for n < len(q.waiting) && !alone && changes+q.waiting[n].b.Len() <= maxGroup && !large(q.waiting[n].b) {
+	for n < len(q.waiting) && changes+q.waiting[n].b.Len() <= maxGroup {
 		changes += q.waiting[n].b.Len()
 		n++
 	}
@@ -92,7 +98,7 @@ func (j *Journal) Commit(b *Batch) error {
 // lead commits a group, the first of which is the caller's.
 func (j *Journal) lead() {
 	j.turn.Lock()
-	group := j.queue.take(j.bundles)
+	group := j.queue.take()
 	j.commit(group)
 	next := j.queue.next()
 	j.turn.Unlock()
@@ -106,13 +112,9 @@ func (j *Journal) lead() {
 
 // commit commits a group and sets the error of each. Called with turn.
 func (j *Journal) commit(group []*request) {
-	err := j.tryCommit(group)
-	if errors.Is(err, syscall.ENOSPC) {
-		// The log has a page as often as it was written; in the database it has
-		// its place already.
-		if _, e := j.fold(); e == nil {
-			err = j.tryCommit(group)
-		}
+	err := j.append(group)
+	if errors.Is(err, syscall.ENOSPC) && j.makeRoom() {
+		err = j.append(group)
 	}
 	if err == nil || len(group) == 1 {
 		group[0].err = err
@@ -120,126 +122,70 @@ func (j *Journal) commit(group []*request) {
 	}
 	// What one of them can't have, the others need not miss.
 	for i := range group {
-		group[i].err = j.tryCommit(group[i : i+1])
+		group[i].err = j.append(group[i : i+1])
 	}
 }
 
-func (j *Journal) tryCommit(group []*request) error {
-	if err := j.spread(); err != nil {
-		return err
-	}
-	if len(group) == 1 && j.bundles(group[0].b) {
-		return j.commitBundle(group[0].b)
-	}
-	return j.transact(uint64(len(group)), func(seq int64) (bool, error) {
-		numbered := false
-		for _, r := range group {
-			if err := j.applied(r.b, seq); err != nil {
-				return false, err
-			}
-			numbered = r.b.ops[len(r.b.ops)-1].kind == opPut
-		}
-		return numbered, nil
-	})
-}
-
-// applied makes the changes of a batch in a transaction, which has the number seq,
-// and counts what the log grows by. Called with turn.
-func (j *Journal) applied(b *Batch, seq int64) error {
-	j.unmeasured += len(b.ops) + len(b.buf)/pageSize
-	return j.stmts.apply(b, seq)
-}
-
-// transact runs f in a transaction that counts as n commits. The number of the
-// last of them must be in the database with it: f says whether it has left a
-// record with the number; if not, which costs a second page, it goes into meta.
-// Called with turn.
-func (j *Journal) transact(n uint64, f func(seq int64) (numbered bool, err error)) error {
+// append puts the batches of a group at the end of the log. Called with turn.
+func (j *Journal) append(group []*request) error {
 	if j.closed {
 		return fs.ErrClosed
 	}
-	if err := j.stmts.begin.run(); err != nil {
+	switch size := j.size.Load(); {
+	case j.tight:
+		j.makeRoom() // before what somebody else has made is used up
+	case size > 8*j.foldAt:
+		// The table can't keep up; so whoever commits waits for it, or hears why not.
+		if _, err := j.fold(); err != nil {
+			return err
+		}
+	}
+	if err := j.beginLog(); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	seq := int64(j.seq + n)
-	numbered, err := f(seq)
-	if err == nil && (!numbered || !j.booted) {
-		err = j.stmts.count.run(seq, j.opt.bootID)
+	p, prev, seq := j.scratch[:0], j.held, j.seq
+	for _, r := range group {
+		if len(r.b.buf) > maxBatch {
+			return fmt.Errorf("journal: a change of %d bytes: %w", len(r.b.buf), syscall.EFBIG)
+		}
+		seq++
+		p = appendRecord(p, prev, seq, r.b)
+		prev = seq
 	}
-	if err == nil {
-		err = j.stmts.commit.run()
-	}
-	if err != nil {
-		// SQLite may have rolled back by itself; then this fails, and all is well.
-		_ = j.stmts.rollback.run()
+	if err := j.current.append(p); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	j.seq += n
-	j.held = j.seq
-	j.booted = true
+	if cap(p) <= maxScratch {
+		j.scratch = p
+	}
+	for _, r := range group {
+		j.recent.apply(r.b)
+	}
+	j.seq, j.held, j.boot = seq, seq, j.opt.bootID
 	// A failure means that less is claimed than is so, and the commit is there.
 	_ = j.ack.setAcked(j.seq)
 	j.done.Store(j.seq)
-	j.measure()
+	j.measure(int64(len(p)))
 	return nil
 }
 
-// statements are those that a commit needs, prepared.
-type statements struct {
-	begin, count, commit, rollback       *stmt
-	put, remove, removeRange, removeFrom *stmt
-}
-
-func (s *statements) prepare(d *db) (err error) {
-	for _, p := range []struct {
-		to    **stmt
-		query string
-	}{
-		{&s.begin, "BEGIN IMMEDIATE"},
-		{&s.count, "UPDATE meta SET seq = ?, boot = ?"},
-		{&s.commit, "COMMIT"},
-		{&s.rollback, "ROLLBACK"},
-		{&s.put, "INSERT OR REPLACE INTO kv (key, seq, value) VALUES (?, ?, ?)"},
-		{&s.remove, "DELETE FROM kv WHERE key = ?"},
-		{&s.removeRange, "DELETE FROM kv WHERE key >= ? AND key < ?"},
-		{&s.removeFrom, "DELETE FROM kv WHERE key >= ?"},
-	} {
-		if *p.to, err = d.prepare(p.query); err != nil {
+// beginLog makes the segment that commits are appended to, if there is none. Called
+// with turn.
+func (j *Journal) beginLog() error {
+	if j.current != nil {
+		return nil
+	}
+	if j.format < format {
+		if err := j.upgrade(); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-func (s *statements) close() error {
-	var errs []error
-	for _, p := range []*stmt{s.begin, s.count, s.commit, s.rollback, s.put, s.remove, s.removeRange, s.removeFrom} {
-		if p != nil {
-			errs = append(errs, p.s.Close())
-		}
+	s, err := newSegment(j.dir, j.seq+1, j.opt.bootID)
+	if err != nil {
+		return err
 	}
-	return errors.Join(errs...)
-}
-
-// apply makes the changes of a batch, which has the number seq.
-func (s *statements) apply(b *Batch, seq int64) error {
-	for _, o := range b.ops {
-		var err error
-		switch key := b.key(o); o.kind {
-		case opPut:
-			err = s.put.run(key, seq, b.value(o))
-		case opDelete:
-			err = s.remove.run(key)
-		case opDeletePrefix:
-			if end := prefixEnd(key); end != nil {
-				err = s.removeRange.run(key, end)
-			} else {
-				err = s.removeFrom.run(key)
-			}
-		}
-		if err != nil {
-			return err
-		}
-	}
+	j.current = s
+	j.size.Add(s.end)
+	j.sync.add(s)
 	return nil
 }

@@ -56,7 +56,7 @@ func start(t *testing.T, what, dir string) (*exec.Cmd, *bufio.Scanner) {
 }
 
 // restless are options with which as much as possible goes on beside commits.
-var restless = options{bootID: "this boot", logLimit: 128 << 10, idle: time.Millisecond, bundleMin: 6}
+var restless = options{bootID: "this boot", logLimit: 128 << 10, idle: time.Millisecond}
 
 const crashWriters = 4
 
@@ -92,9 +92,6 @@ func childCommits(dir string) error {
 				b.Put(fmt.Sprintf("%d/r%06d", w, n), make([]byte, n*37%3000))
 				b.Delete(fmt.Sprintf("%d/r%06d", w, n-20))
 				b.Put(fmt.Sprintf("%d/c", w), number)
-				if n%3 == 0 { // a bundle
-					b.Put(fmt.Sprintf("%d/c", w), number)
-				}
 				if err := j.Commit(&b); err != nil {
 					fmt.Println("failed:", err)
 					return
@@ -182,7 +179,7 @@ func checkAfterKill(t *testing.T, dir string, acked []int) {
 
 // childChurns keeps the number of keys below n/ at 100 while everything changes.
 func childChurns(dir string) error {
-	j, err := open(dir, options{bootID: "this boot", logLimit: 3 << 20, idle: time.Millisecond, bundleMin: 4})
+	j, err := open(dir, options{bootID: "this boot", logLimit: 3 << 20, idle: time.Millisecond})
 	if err != nil {
 		return err
 	}
@@ -201,9 +198,6 @@ func childChurns(dir string) error {
 		b.Delete(fmt.Sprintf("n/%d", i))
 		b.Put(fmt.Sprintf("other/%d", i%500), make([]byte, i*31%5000))
 		b.Put(fmt.Sprintf("n/%d", i+100), make([]byte, i*17%1000))
-		if i%5 == 0 { // a bundle
-			b.Put(fmt.Sprintf("other/%d", i%7), nil)
-		}
 	}
 }
 
@@ -293,7 +287,7 @@ func TestCount(t *testing.T) {
 func BenchmarkOpenAfterKill(b *testing.B) {
 	j := mustOpen(b, b.TempDir(), options{bootID: "this boot", logLimit: 1 << 40, idle: time.Hour})
 	value := make([]byte, 200)
-	for i := 0; j.logSize() < defaultLogLimit; i++ {
+	for i := 0; j.size.Load() < defaultLogLimit; i++ {
 		put(b, j, benchKey(i), string(value))
 	}
 	for b.Loop() {
@@ -314,7 +308,12 @@ func BenchmarkOpenAfterKill(b *testing.B) {
 // copyFiles copies a journal as a kill at this moment would leave it.
 func copyFiles(t testing.TB, from, to string) {
 	t.Helper()
-	for _, name := range []string{dbName, dbName + "-wal", ackName} {
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		name := e.Name()
 		in, err := os.Open(from + "/" + name)
 		if err != nil {
 			t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -14,23 +15,31 @@ import (
 // logged is a journal with numbered commits in its log, as a kill leaves it.
 type logged struct {
 	dir  string
-	ends []int64 // by number: the size of the log after the commit
+	ends []int64 // by number: the size of the segment after the commit
 	want []map[string]string
 }
 
-// makeLogged makes one with n commits, after the first half of which f is called.
-func makeLogged(t *testing.T, n int, f func(*Journal)) *logged {
+// makeLogged makes one with n commits.
+func makeLogged(t *testing.T, n int) *logged {
 	t.Helper()
-	dir := t.TempDir()
-	j := mustOpen(t, dir, quiet)
-	l := &logged{dir: t.TempDir(), ends: []int64{j.logSize()}, want: []map[string]string{{}}}
-	state := map[string]string{}
-	for i := 1; i <= n; i++ {
+	j := mustOpen(t, t.TempDir(), quiet)
+	l := &logged{dir: t.TempDir(), ends: []int64{0}, want: []map[string]string{{}}}
+	l.commit(t, j, n)
+	copyFiles(t, j.dir, l.dir)
+	return l
+}
+
+// commit makes n more commits.
+func (l *logged) commit(t *testing.T, j *Journal, n int) {
+	t.Helper()
+	for range n {
+		i := len(l.ends)
+		state := maps.Clone(l.want[i-1])
 		var b Batch
 		k, v := fmt.Sprintf("key %d", i%17), fmt.Sprintf("%d %s", i, strings.Repeat("x", i*37%2500))
 		b.Put(k, []byte(v))
 		state[k] = v
-		if i%5 == 0 { // the number is in meta, not in a record
+		if i%5 == 0 {
 			k := fmt.Sprintf("key %d", i%7)
 			b.Delete(k)
 			delete(state, k)
@@ -38,17 +47,8 @@ func makeLogged(t *testing.T, n int, f func(*Journal)) *logged {
 		if err := j.Commit(&b); err != nil {
 			t.Fatal(err)
 		}
-		if i == n/2 && f != nil {
-			f(j)
-		}
-		copied := map[string]string{}
-		for k, v := range state {
-			copied[k] = v
-		}
-		l.ends, l.want = append(l.ends, j.logSize()), append(l.want, copied)
+		l.ends, l.want = append(l.ends, j.current.end), append(l.want, state)
 	}
-	copyFiles(t, dir, l.dir)
-	return l
 }
 
 // intact returns how many commits lie wholly before place in the log.
@@ -62,12 +62,16 @@ func (l *logged) intact(place int64) int {
 	return n
 }
 
-// damage copies l and changes the copy's log.
-func (l *logged) damage(t *testing.T, f func(log []byte) []byte) string {
+// damage copies l and changes a segment of the copy's log.
+func (l *logged) damage(t *testing.T, segment int, f func(log []byte) []byte) string {
 	t.Helper()
 	dir := t.TempDir()
 	copyFiles(t, l.dir, dir)
-	name := filepath.Join(dir, dbName+"-wal")
+	names, err := segmentNames(dir)
+	if err != nil || segment >= len(names) {
+		t.Fatalf("segments %v, %v", names, err)
+	}
+	name := names[segment]
 	b, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +86,7 @@ func (l *logged) damage(t *testing.T, f func(log []byte) []byte) string {
 // are there, and Damage speaks if and only if an acknowledged one is not.
 func TestDamagedLog(t *testing.T) {
 	const commits = 120
-	l := makeLogged(t, commits, nil)
+	l := makeLogged(t, commits)
 	size := l.ends[commits]
 	places := []int64{0, 1, 31, 32, 33, size - 1, size}
 	for range 20 {
@@ -90,7 +94,7 @@ func TestDamagedLog(t *testing.T) {
 	}
 	for i, place := range places {
 		garble := i%2 == 0 && place < size
-		dir := l.damage(t, func(log []byte) []byte {
+		dir := l.damage(t, 0, func(log []byte) []byte {
 			if garble {
 				log[place] ^= byte(1 + rand.IntN(255))
 				return log
@@ -133,13 +137,63 @@ func checkDamaged(t *testing.T, what, dir string, l *logged, k int) {
 	mustClose(t, j)
 }
 
-// TestDamagedLogHalfFolded: once pages have been moved into the database, a log
-// that has lost them leaves a mixture of states. That is told from a log that has
-// lost only what came later, and from one that is lost as a whole.
+// TestDamagedLogHalfFolded: while commits go into the table, a log that has lost some of
+// them leaves a mixture of states. That is told from one that has lost only what came
+// later.
 func TestDamagedLogHalfFolded(t *testing.T) {
-	const commits = 80
-	l := makeLogged(t, commits, func(j *Journal) {
-		// A reader keeps the log from being begun anew.
+	const half, commits = 40, 80
+	opt := quiet
+	opt.slice = 5
+	j := mustOpen(t, t.TempDir(), opt)
+	l := &logged{dir: t.TempDir(), ends: []int64{0}, want: []map[string]string{{}}}
+	l.commit(t, j, half)
+	j.turn.Lock()
+	if !j.freeze() {
+		t.Fatal("there is nothing to bring into the table")
+	}
+	if err := j.spread(); err != nil || j.frozen == nil {
+		t.Fatalf("a slice of it: %v, all: %t", err, j.frozen == nil)
+	}
+	j.turn.Unlock()
+	l.commit(t, j, commits-half)
+	copyFiles(t, j.dir, l.dir)
+
+	checkDamaged(t, "nothing was damaged", l.damage(t, 0, func(log []byte) []byte { return log }), l, commits)
+	for range 25 {
+		i := half + rand.IntN(commits-half)
+		what := fmt.Sprintf("the second segment is cut behind commit %d", i)
+		end := l.ends[i]
+		if i == half {
+			end = 0
+		}
+		checkDamaged(t, what, l.damage(t, 1, func(log []byte) []byte { return log[:end] }), l, i)
+	}
+	for range 25 {
+		place := rand.Int64N(l.ends[half])
+		dir := l.damage(t, 0, func(log []byte) []byte { return log[:place] })
+		j := mustOpen(t, dir, quiet)
+		if len(aside(t, dir)) != 1 || j.Damage() == "" || !j.Lost() {
+			t.Errorf("the first segment is cut at %d of %d; Damage says %q", place, l.ends[half], j.Damage())
+		}
+		if logs, _ := filepath.Glob(filepath.Join(dir, "*.damaged-*.log")); len(logs) != 2 {
+			t.Errorf("segments moved aside: %v", logs)
+		}
+		wantContents(t, j, nil)
+		mustClose(t, j)
+	}
+}
+
+// TestDamagedTableLog: SQLite's own log may lose what it likes while the log has it,
+// but not once its pages were being moved into the database.
+func TestDamagedTableLog(t *testing.T) {
+	const commits = 60
+	for _, moved := range []bool{false, true} {
+		opt := quiet
+		opt.slice = 3
+		j := mustOpen(t, t.TempDir(), opt)
+		l := &logged{dir: t.TempDir(), ends: []int64{0}, want: []map[string]string{{}}}
+		l.commit(t, j, commits)
+		// A reader keeps what he reads.
 		d, err := openDB(j.path(dbName), "ro&vfs=unix-excl")
 		if err != nil {
 			t.Fatal(err)
@@ -149,29 +203,37 @@ func TestDamagedLogHalfFolded(t *testing.T) {
 			t.Fatal(err)
 		}
 		j.turn.Lock()
-		defer j.turn.Unlock()
-		if whole, err := j.fold(); whole || err != nil {
-			t.Fatalf("fold beside a reader: whole %t, %v", whole, err)
+		for j.freeze() {
+			if err := j.spread(); err != nil {
+				t.Fatal(err)
+			}
 		}
-	})
-	for range 25 {
-		place := rand.Int64N(l.ends[commits])
-		if rand.IntN(2) == 0 {
-			place = l.ends[rand.IntN(commits)]
+		if moved {
+			if whole, err := j.checkpoint(); whole || err != nil {
+				t.Fatalf("checkpoint beside a reader: whole %t, %v", whole, err)
+			}
 		}
-		dir := l.damage(t, func(log []byte) []byte { return log[:place] })
-		what := fmt.Sprintf("log of %d bytes, cut at %d", l.ends[commits], place)
-		switch k := l.intact(place); {
-		case place < l.ends[0]: // nothing in it is whole
-			checkDamaged(t, what, dir, l, commits/2)
-		case k >= commits/2:
-			checkDamaged(t, what, dir, l, k)
-		default:
+		j.turn.Unlock()
+		copyFiles(t, j.dir, l.dir)
+		fi, err := j.wal.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			place := rand.Int64N(fi.Size())
+			dir := l.damage(t, 0, func(log []byte) []byte { return log })
+			if err := os.Truncate(filepath.Join(dir, dbName+"-wal"), place); err != nil {
+				t.Fatal(err)
+			}
+			what := fmt.Sprintf("SQLite's log is cut at %d of %d, moved %t", place, fi.Size(), moved)
+			if !moved {
+				checkDamaged(t, what, dir, l, commits)
+				continue
+			}
 			j := mustOpen(t, dir, quiet)
 			if len(aside(t, dir)) != 1 || j.Damage() == "" {
-				t.Errorf("%s: %d commits are left of %d that were being folded; Damage says %q", what, k, commits/2, j.Damage())
+				t.Errorf("%s: Damage says %q", what, j.Damage())
 			}
-			wantContents(t, j, nil)
 			mustClose(t, j)
 		}
 	}
@@ -273,9 +335,9 @@ func TestDamagedDatabase(t *testing.T) {
 // TestMissingDatabase: also of a database that is gone or empty something was
 // acknowledged, and a log without its database is kept.
 func TestMissingDatabase(t *testing.T) {
-	l := makeLogged(t, 10, nil)
+	l := makeLogged(t, 10)
 	for _, do := range []func(string) error{os.Remove, func(name string) error { return os.Truncate(name, 0) }} {
-		dir := l.damage(t, func(log []byte) []byte { return log })
+		dir := l.damage(t, 0, func(log []byte) []byte { return log })
 		if err := do(filepath.Join(dir, dbName)); err != nil {
 			t.Fatal(err)
 		}
@@ -283,7 +345,7 @@ func TestMissingDatabase(t *testing.T) {
 		if !strings.Contains(j.Damage(), "is missing") {
 			t.Errorf("Damage %q", j.Damage())
 		}
-		if logs, _ := filepath.Glob(filepath.Join(dir, "*.damaged-*-wal")); len(logs) != 1 {
+		if logs, _ := filepath.Glob(filepath.Join(dir, "*.damaged-*.log")); len(logs) != 1 {
 			t.Errorf("logs moved aside: %v", logs)
 		}
 		wantContents(t, j, nil)
@@ -316,8 +378,8 @@ func TestDamagedNumbers(t *testing.T) {
 // TestPowerLoss: commits that were not synced may be lost with the power. That is
 // said, too, but as what it is.
 func TestPowerLoss(t *testing.T) {
-	l := makeLogged(t, 10, nil)
-	dir := l.damage(t, func(log []byte) []byte { return log[:l.ends[7]] })
+	l := makeLogged(t, 10)
+	dir := l.damage(t, 0, func(log []byte) []byte { return log[:l.ends[7]] })
 	opt := quiet
 	opt.bootID = "the next boot"
 	j := mustOpen(t, dir, opt)

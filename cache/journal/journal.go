@@ -15,15 +15,16 @@ import (
 
 // format is the version of what a journal looks like on disk, kept as SQLite's
 // user_version. An older agentfs refuses a newer format.
-const format = 2 // 1 had no bundles
+const format = 3 // 1 had no bundles, 2 no log of its own
 
 // pageSize is that of the database in bytes. Nothing depends on it but speed.
 const pageSize = 4096
 
-// defaultLogLimit is how many bytes of log a journal has before they are folded
-// into the database: enough for thousands of commits to share the two syncs that it
-// takes, little enough to be read in a moment after a kill.
-const defaultLogLimit = 8 << 20
+// defaultLogLimit is how many bytes of log a journal has before they go into the
+// table: enough for most of it to be overtaken until then, and for thousands of commits
+// to share the syncs that it takes; little enough to be in memory, and to be read in a
+// moment after a kill.
+const defaultLogLimit = 4 << 20
 
 // applicationID marks the database as a journal of agentfs: "agfs".
 const applicationID = 0x61676673
@@ -42,24 +43,35 @@ type Journal struct {
 	rebooted bool
 
 	ack *ackFile
-	log *os.File // the database's write-ahead log, to sync and to measure it
+	wal *os.File // the database's own log, to sync and to measure it
 
 	// Of the locks, turn comes first: who has it takes queue.mu or sync.mu, one
 	// at a time and for a moment, but for sync.mu while the disk writes.
 
-	// turn is held by whoever uses the connection: the leader of a group of
+	// turn is held by whoever changes the log or the table: the leader of a group of
 	// commits, or tend. It guards all in this block.
-	turn       sync.Mutex
-	db         *db
-	stmts      statements
-	seq        uint64 // number of the last commit, of this process or an earlier one
-	held       uint64 // number of the last commit that is there: less than seq after a loss
-	booted     bool   // there was a commit by this process, so that meta has the boot
-	closed     bool
-	foldAt     int64  // log size in bytes from which on tend is called for
-	unmeasured int    // about how many pages the log has grown since foldAt was looked at
-	format     int64  // of the database
-	bundle     *Batch // that is to be spread over the table; nil if there is none
+	turn    sync.Mutex
+	db      *db
+	stmts   statements
+	seq     uint64 // number of the last commit, of this process or an earlier one
+	held    uint64 // number of the last commit that is there: less than seq after a loss
+	boot    string // of the machine at the last commit that is there
+	table   uint64 // number of the last transaction of the table
+	format  int64  // of the database
+	closed  bool
+	tight   bool  // there was no room, and the log has not gone into the table since then
+	foldAt  int64 // bytes of log from which on tend is called for
+	scratch []byte
+	bundle  *overlay // of a journal of format 2, until there is a commit; nil if there is none
+
+	// The log: what is going into the table and all before it, in the segments older;
+	// and what is in current, which is nil before the next commit begins one.
+	older   []*segment
+	frozen  *frozen // nil if there is none
+	current *segment
+	recent  *overlay
+
+	size atomic.Int64 // bytes of the log
 
 	queue queue
 
@@ -73,10 +85,9 @@ type Journal struct {
 // options are what tests change.
 type options struct {
 	bootID   string        // of the running kernel
-	logLimit int64         // bytes of log from which on it is folded into the database
+	logLimit int64         // bytes of log from which on it is folded into the table
 	idle     time.Duration // a log that has not grown for so long is folded, unless it is small
-	// bundleMin is how many changes are put down as a bundle; 0 is the default.
-	bundleMin int
+	slice    int           // changes that go into the table at once; 0 is the default
 }
 
 // VersionError is the error of [Open] for a journal that a newer agentfs has
@@ -111,8 +122,8 @@ func open(dir string, opt options) (_ *Journal, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	opt.bundleMin = cmp.Or(opt.bundleMin, defaultBundleMin)
-	j := &Journal{dir: dir, opt: opt, foldAt: opt.logLimit}
+	opt.slice = cmp.Or(opt.slice, defaultSlice)
+	j := &Journal{dir: dir, opt: opt, foldAt: opt.logLimit, recent: newOverlay()}
 	if j.ack, err = openAck(filepath.Join(dir, ackName)); err != nil {
 		return nil, err
 	}
@@ -143,9 +154,10 @@ func (j *Journal) abandon() error {
 	if j.db != nil {
 		errs = append(errs, j.stmts.close(), j.db.close())
 	}
-	if j.log != nil {
-		errs = append(errs, j.log.Close())
+	if j.wal != nil {
+		errs = append(errs, j.wal.Close())
 	}
+	errs = append(errs, j.sync.close())
 	if j.ack != nil {
 		errs = append(errs, j.ack.close())
 	}
@@ -170,7 +182,7 @@ func (j *Journal) Rebooted() bool { return j.rebooted }
 // Size returns how many bytes the journal has on disk. What was moved aside is
 // not part of it.
 func (j *Journal) Size() int64 {
-	var n int64
+	n := j.size.Load()
 	for _, name := range []string{dbName, dbName + "-wal", ackName} {
 		// Only ever stat: closing any descriptor of the database would take
 		// away the locks that SQLite holds on it.
@@ -182,7 +194,7 @@ func (j *Journal) Size() int64 {
 }
 
 // Close waits for commits that are under way, brings everything from the log into
-// the database, and lets go of it. Whatever comes later is os.ErrClosed. After an
+// the table, and lets go of it. Whatever comes later is os.ErrClosed. After an
 // error everything committed is on disk all the same, if not in its final place.
 func (j *Journal) Close() error {
 	j.tending.end()

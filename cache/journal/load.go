@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -18,14 +19,28 @@ func (j *Journal) load() error {
 	if err != nil {
 		return err
 	}
-	if found.damage == "" && !found.missing && found.seq < j.ack.folded {
+	names, err := segmentNames(j.dir)
+	if err != nil {
+		return err
+	}
+	log, err := readLog(names)
+	if err != nil {
+		return err
+	}
+	var recovered logContents
+	if found.damage == "" && !found.missing {
+		if recovered = log.after(found.seq); recovered.any {
+			found.seq, found.boot = recovered.seq, recovered.boot
+		}
+	}
+	if found.damage == "" && !found.missing && (found.seq < j.ack.folded || found.table < j.ack.table) {
 		found.damage = "its log has lost commits of which the database may have parts"
 	}
-	lost := j.ack.acked > found.seq
+	lost := j.ack.acked > found.seq || found.missing && len(names) > 0
 	j.lost = found.damage != "" || found.missing && lost
 	switch {
 	case found.damage != "":
-		aside, err := moveAside(name)
+		aside, err := moveAside(name, names)
 		if err != nil {
 			return err
 		}
@@ -36,25 +51,52 @@ func (j *Journal) load() error {
 		j.damage = fmt.Sprintf("the journal %s has lost the last %d of its acknowledged commits", name, j.ack.acked-found.seq)
 	}
 	if found.damage != "" || found.missing {
-		if _, err := moveAside(name); err != nil { // a log without its database
+		if _, err := moveAside(name, names); err != nil { // a log without its database
 			return err
 		}
-		if err := j.ack.setFolded(0); err != nil {
+		if err := errors.Join(j.ack.setFolded(0), j.ack.setTable(0)); err != nil {
 			return err
 		}
 		if err := begin(name); err != nil {
 			return err
 		}
-		found = finding{}
+		found, recovered, names = finding{}, logContents{}, nil
 	}
 	j.rebooted = j.ack.acked+found.seq > 0 && (found.boot == "" || found.boot != j.opt.bootID)
 	if j.rebooted && lost && found.seq > 0 {
 		j.damage += "; the machine was restarted before they were on disk"
 	}
 	// A number is not given twice, lest a later Open takes new commits for the lost ones.
-	j.seq, j.held = max(found.seq, j.ack.acked), found.seq
+	j.seq, j.held, j.boot, j.table = max(found.seq, j.ack.acked), found.seq, found.boot, found.table
 	j.done.Store(j.seq)
+	if err := j.keep(names); err != nil {
+		return err
+	}
+	if recovered.any {
+		j.frozen = &frozen{overlay: recovered.recent, keys: sorted(recovered.recent.changes), upto: j.held, boot: j.boot}
+	}
 	return j.connect(name)
+}
+
+// keep takes over the segments that earlier processes have left, until the table has
+// all of them.
+func (j *Journal) keep(names []string) error {
+	for _, name := range names {
+		f, err := os.OpenFile(name, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		s := &segment{f: f}
+		j.sync.add(s)
+		fi, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		s.end = fi.Size()
+		j.size.Add(s.end)
+		j.older = append(j.older, s)
+	}
+	return nil
 }
 
 // connect opens the database for good. unix-excl is SQLite's way to have a
@@ -92,19 +134,13 @@ func (j *Journal) connect(name string) (err error) {
 	if _, err := j.db.row("SELECT seq FROM meta"); err != nil {
 		return err
 	}
-	if j.log, err = os.OpenFile(name+"-wal", os.O_RDWR, 0); err != nil {
+	if j.wal, err = os.OpenFile(name+"-wal", os.O_RDWR, 0); err != nil {
 		return err
 	}
 	if j.format, err = j.db.number("PRAGMA user_version"); err != nil {
 		return err
 	}
-	if err := j.adoptBundle(); err != nil {
-		return err
-	}
-	if j.logSize() == 0 {
-		j.prime()
-	}
-	return nil
+	return j.adoptBundle()
 }
 
 // finding is what examine found.
@@ -113,6 +149,7 @@ type finding struct {
 	damage  string // "" or why the database can't be used
 	seq     uint64
 	boot    string
+	table   uint64 // number of the last transaction
 }
 
 // examine looks at a database without changing it. Errors are those of the
@@ -170,16 +207,22 @@ func (d *db) examine(name string) (f finding, err error) {
 		f.damage = strings.Join(strings.Fields(text), " ")
 		return f, nil
 	}
-	row, err := d.row("SELECT max(seq, (SELECT ifnull(max(seq), 0) FROM kv)), boot FROM meta")
+	return d.numbers()
+}
+
+// numbers returns what the table says of itself.
+func (d *db) numbers() (f finding, err error) {
+	row, err := d.row("SELECT max(seq, (SELECT ifnull(max(seq), 0) FROM kv)), boot, primed FROM meta")
 	if err != nil {
 		return f, err
 	}
 	seq, ok1 := row[0].(int64)
 	boot, ok2 := row[1].(string)
-	if !ok1 || !ok2 {
+	table, ok3 := row[2].(int64)
+	if !ok1 || !ok2 || !ok3 {
 		f.damage = "its numbers are garbled"
 	}
-	f.seq, f.boot = uint64(seq), boot
+	f.seq, f.boot, f.table = uint64(seq), boot, uint64(table)
 	return f, nil
 }
 
@@ -205,6 +248,7 @@ func begin(name string) (err error) {
 		fmt.Sprintf("PRAGMA application_id=%d", applicationID),
 		fmt.Sprintf("PRAGMA user_version=%d", format),
 		"CREATE TABLE kv (key BLOB PRIMARY KEY, seq INTEGER NOT NULL, value BLOB NOT NULL) WITHOUT ROWID",
+		// primed is the number of transactions; its name is that of format 1.
 		"CREATE TABLE meta (seq INTEGER NOT NULL, boot TEXT NOT NULL, primed INTEGER NOT NULL)",
 		"INSERT INTO meta VALUES (0, '', 0)",
 		"PRAGMA journal_mode=WAL",
@@ -240,13 +284,20 @@ func removeDB(name string) error {
 	return nil
 }
 
-// moveAside gives the files of a database names that say that they are
-// damaged, under which sqlite3 still takes them for one database, and returns that
-// of the database.
-func moveAside(name string) (string, error) {
+// moveAside gives the files of a database, and the segments of the log, names that
+// say that they are damaged, under which sqlite3 still takes the former for one
+// database, and returns that of the database.
+func moveAside(name string, segments []string) (string, error) {
 	aside := name + ".damaged-" + time.Now().UTC().Format("20060102T150405.000000000")
+	to := map[string]string{}
 	for _, s := range suffixes {
-		if err := os.Rename(name+s, aside+s); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		to[name+s] = aside + s
+	}
+	for _, s := range segments {
+		to[s] = aside + "-" + filepath.Base(s)
+	}
+	for from, to := range to {
+		if err := os.Rename(from, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", err
 		}
 	}

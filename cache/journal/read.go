@@ -18,13 +18,14 @@ func (j *Journal) path(name string) string { return filepath.Join(j.dir, name) }
 // was called. value is valid only during the call. All ends with the first error
 // of f and returns it. f may use the journal.
 func (j *Journal) All(f func(key string, value []byte) error) error {
-	return j.read(func(d *db) error {
-		return d.records(func(key, value []byte) error { return f(string(key), value) })
+	return j.read(func(d *db, o *overlay) error {
+		return d.records(o, func(key, value []byte) error { return f(string(key), value) })
 	})
 }
 
-// read calls f with a connection of its own, so that commits go on meanwhile.
-func (j *Journal) read(f func(*db) error) error {
+// read calls f with a connection of its own, so that commits go on meanwhile, and with
+// what the table has not.
+func (j *Journal) read(f func(*db, *overlay) error) error {
 	// Held until the connection is there: Close would else leave it the database,
 	// and it would make a log anew.
 	j.turn.Lock()
@@ -37,12 +38,21 @@ func (j *Journal) read(f func(*db) error) error {
 		// Takes the lock, and the state that f sees.
 		err = d.run("PRAGMA busy_timeout=5000", "BEGIN", "SELECT seq FROM meta")
 	}
+	o := j.overlay()
 	j.turn.Unlock()
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	defer d.close()
-	return f(d)
+	return f(d, o)
+}
+
+// overlay returns what the table has not. Called with turn.
+func (j *Journal) overlay() *overlay {
+	if j.frozen == nil {
+		return stacked(j.bundle, j.recent)
+	}
+	return stacked(j.bundle, j.frozen.overlay, j.recent)
 }
 
 // Count returns how many keys begin with prefix in the journal in dir, 0 if there
@@ -52,8 +62,8 @@ func (j *Journal) read(f func(*db) error) error {
 func Count(dir, prefix string, anyOf ...string) (int64, error) {
 	if j := openHere(dir); j != nil {
 		var n int64
-		err := j.read(func(d *db) (err error) {
-			n, err = d.count(prefix, anyOf)
+		err := j.read(func(d *db, o *overlay) (err error) {
+			n, err = d.count(o, prefix, anyOf)
 			return err
 		})
 		if !errors.Is(err, fs.ErrClosed) {
@@ -83,6 +93,18 @@ func Count(dir, prefix string, anyOf ...string) (int64, error) {
 }
 
 func countUnlocked(dir, prefix string, anyOf []string) (n int64, err error) {
+	// The log first: once it is gone, or a part of it, the table has that.
+	names, err := segmentNames(dir)
+	if err != nil {
+		return 0, err
+	}
+	log, err := readLog(names)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, errGone
+	}
+	if err != nil {
+		return 0, err
+	}
 	s, err := openSnapshot(filepath.Join(dir, dbName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
@@ -106,16 +128,22 @@ func countUnlocked(dir, prefix string, anyOf []string) (n int64, err error) {
 		return 0, err
 	}
 	defer d.close()
-	return d.count(prefix, anyOf)
+	f, err := d.numbers()
+	if err != nil {
+		return 0, err
+	}
+	if f.damage != "" {
+		return 0, fmt.Errorf("journal in %s is damaged: %s", dir, f.damage)
+	}
+	o, err := d.bundle()
+	if err != nil {
+		return 0, err
+	}
+	return d.count(stacked(o, log.after(f.seq).recent), prefix, anyOf)
 }
 
-func (d *db) count(prefix string, anyOf []string) (int64, error) {
-	if b, err := d.readBundle(); err != nil || b != nil {
-		if err != nil {
-			return 0, err
-		}
-		return d.countMerged(prefix, anyOf)
-	}
+// countTable is count of the table alone.
+func (d *db) countTable(prefix string, anyOf []string) (int64, error) {
 	key := append([]byte{}, prefix...)
 	query, args := "SELECT count(*) FROM kv WHERE key >= ?", []driver.Value{key}
 	if end := prefixEnd(key); end != nil {

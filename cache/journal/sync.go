@@ -1,12 +1,49 @@
 package journal
 
-import "sync"
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+)
 
 // syncState is how much of the journal is on the disk.
 type syncState struct {
 	mu   sync.Mutex // held while the kernel writes; others then find their part done
 	upto uint64     // number of the last commit that is on the disk
 	err  error      // of the first sync that failed
+	// segments are all of the log, the oldest first.
+	segments []*segment
+}
+
+func (s *syncState) add(g *segment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.segments = append(s.segments, g)
+}
+
+// remove removes the file of a segment, of which nothing is needed any more.
+func (s *syncState) remove(g *segment) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := os.Remove(g.f.Name()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	s.segments = slices.DeleteFunc(s.segments, func(x *segment) bool { return x == g })
+	_ = g.f.Close()
+	return nil
+}
+
+func (s *syncState) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, g := range s.segments {
+		errs = append(errs, g.f.Close())
+	}
+	s.segments = nil
+	return errors.Join(errs...)
 }
 
 // Sync brings all that was committed before to the disk: when it returns nil, a
@@ -14,12 +51,10 @@ type syncState struct {
 //
 // An error is final, all later calls return it as well: the kernel may have dropped
 // what it could not write, and a second attempt would find nothing to do.
-func (j *Journal) Sync() error { return j.syncLog() }
+func (j *Journal) Sync() error { return j.syncUpto(j.done.Load()) }
 
-// syncLog is all of Sync: what is not in the log any more was synced in the
-// database before it left the log.
-func (j *Journal) syncLog() error {
-	want := j.done.Load()
+// syncUpto is Sync of the commits up to number want.
+func (j *Journal) syncUpto(want uint64) error {
 	s := &j.sync
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -30,8 +65,29 @@ func (j *Journal) syncLog() error {
 		return nil
 	}
 	upto := j.done.Load()
-	if s.err = j.log.Sync(); s.err == nil {
+	if s.err = s.write(); s.err == nil {
 		s.upto = upto
 	}
 	return s.err
+}
+
+// write brings the log to the disk. What is not in it any more was brought there
+// before it left. mu is held.
+func (s *syncState) write() error {
+	for i, g := range s.segments {
+		if g.whole {
+			continue
+		}
+		if err := g.f.Sync(); err != nil {
+			return err
+		}
+		if !g.named {
+			if err := syncDir(filepath.Dir(g.f.Name())); err != nil {
+				return err
+			}
+			g.named = true
+		}
+		g.whole = i < len(s.segments)-1 // nothing is added to it any more
+	}
+	return nil
 }
