@@ -13,6 +13,7 @@ import (
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/cache"
+	"github.com/agentfs/agentfs/cache/journal"
 )
 
 // What was written after the last flush may not be on the disk after a power
@@ -81,6 +82,14 @@ func inJournal(t *testing.T, dir, change string) {
 		t.Fatalf("journals %v, %v", all, err)
 	}
 	for _, name := range all {
+		// All of it into the table.
+		j, err := journal.Open(filepath.Dir(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
 		db, err := sql.Open("sqlite", name)
 		if err != nil {
 			t.Fatal(err)
