@@ -89,6 +89,7 @@ type queue struct {
 	ends    uint64
 	stopped bool
 	sweep   *job
+	load    pressure
 	// down says that the store could not be reached: until then, only what
 	// somebody waits for is tried, and one job to see whether it is back.
 	down     time.Time
@@ -101,7 +102,7 @@ type queue struct {
 }
 
 func newQueue(c *FS, grace time.Duration, most int) *queue {
-	q := &queue{c: c, grace: grace, max: most, wake: make(chan struct{}, 1), idle: make(chan func()), all: map[*job]struct{}{}}
+	q := &queue{c: c, grace: grace, max: most, load: newPressure(grace), wake: make(chan struct{}, 1), idle: make(chan func()), all: map[*job]struct{}{}}
 	q.ctx, q.cancel = context.WithCancel(context.Background())
 	q.sweep = &job{kind: jobSweep, index: -1, ended: make(chan struct{})}
 	return q
@@ -168,6 +169,7 @@ func (q *queue) touch(j *job) {
 		j = q.sweep
 	}
 	now := time.Now()
+	q.load.change(now)
 	if j.first.IsZero() {
 		j.first = now
 	}
@@ -217,6 +219,7 @@ func (q *queue) hurryAll() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
+	q.load.waits = now.Add(maxHold)
 	for _, j := range q.heap {
 		if j.failures == 0 {
 			j.due = now
@@ -267,6 +270,10 @@ func (q *queue) dispatch() {
 			j := q.heap[0]
 			if wait := j.due.Sub(now); wait > 0 {
 				sleep = wait
+				break
+			}
+			if q.load.holds(j, now) {
+				sleep = holdStep
 				break
 			}
 			heap.Pop(&q.heap)
@@ -389,11 +396,16 @@ func (q *queue) failed(j *job, err error, now time.Time) {
 	q.schedule(j, now.Add(pause))
 }
 
-// jobHeap orders jobs by when they are due.
+// jobHeap orders jobs by when they are due, those first that somebody waits for.
 type jobHeap []*job
 
-func (h jobHeap) Len() int           { return len(h) }
-func (h jobHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+func (h jobHeap) Len() int { return len(h) }
+func (h jobHeap) Less(i, j int) bool {
+	if h[i].hurry != h[j].hurry {
+		return h[i].hurry
+	}
+	return h[i].due.Before(h[j].due)
+}
 func (h jobHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
 	h[i].index, h[j].index = i, j

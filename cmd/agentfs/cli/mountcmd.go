@@ -75,7 +75,9 @@ and those over an object store such as S3 these, too:
   ttl=5s                 how long an answer of the store is believed
   uploads=64             changes that may be on their way at once, 1 to 1024
   grace=100ms            how long a change waits for the next one to the same
-                         file before it is sent; nobody who waits waits for it
+                         file before it is sent, and 2s more at most beside
+                         many others on a machine with 3 processors or fewer;
+                         nobody who waits waits for it
   readahead=64MiB        how far ahead of a sequential reader a file is read, at
                          most; 0 is not at all
   fetches=64             requests for contents that may be on their way at once,
