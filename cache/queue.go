@@ -211,7 +211,9 @@ func (q *queue) schedule(j *job, due time.Time) {
 	} else {
 		heap.Push(&q.heap, j)
 	}
-	q.poke()
+	if j.index == 0 { // else dispatch wakes early enough for the one before it
+		q.poke()
+	}
 }
 
 // hurryAll makes everything be done that is not in a pause after a failure.

@@ -21,7 +21,7 @@ const (
 )
 
 // queue has the commits that wait, in the order in which they came. The first
-// of them leads: it commits all that have come by then in one transaction, and
+// of them leads: it commits all that have come by then with one write, and
 // hands the lead to the first of those that came meanwhile.
 type queue struct {
 	mu      sync.Mutex
