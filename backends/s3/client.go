@@ -100,6 +100,7 @@ func setOptions(o *s3.Options, c *Config) {
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 	}
 	o.DisableLogOutputChecksumValidationSkipped = true
+	o.APIOptions = append(o.APIOptions, fastListing)
 	if o.Credentials != nil && !c.Anonymous {
 		o.Credentials = markedCredentials{o.Credentials}
 	}

@@ -14,3 +14,9 @@ func (s *Store) LikeAWS() {
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenSupported
 	})
 }
+
+// ReadsListing reports whether an answer to ListObjectsV2 is read without the SDK.
+func ReadsListing(body []byte) bool {
+	_, ok := parseListing(body)
+	return ok
+}
