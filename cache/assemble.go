@@ -33,15 +33,17 @@ func (c *FS) sendSeal(ctx context.Context, s *sending) (e backends.Entry, sent i
 			return e, 0, err // counted already
 		}
 	}
-	if s.repeat && !s.seal.ext.complete() {
+	if s.repeat && !s.seal.complete() {
 		if e, done, err := c.settleEarlier(ctx, s); done || err != nil {
 			return e, 0, err
 		}
 	}
-	e, sent, done, err := c.sendCopied(ctx, s, s.seal.lies())
+	_, lies := s.seal.maps()
+	e, sent, done, err := c.sendCopied(ctx, s, lies)
 	if done && sourceGone(err) {
 		// Some of it was to be copied only because that is cheaper: it is here.
-		e, sent, done, err = c.sendCopied(ctx, s, s.seal.ext)
+		ext, _ := s.seal.maps()
+		e, sent, done, err = c.sendCopied(ctx, s, ext)
 	}
 	if done {
 		return e, sent, err
@@ -74,7 +76,7 @@ func (c *FS) sendCopied(ctx context.Context, s *sending, x extents) (e backends.
 // wholeSeal brings what the sealed content lacks here, once, before the store
 // reads it perhaps several times.
 func (c *FS) wholeSeal(ctx context.Context, s *sending) error {
-	if s.seal.ext.complete() {
+	if s.seal.complete() {
 		return nil
 	}
 	f := s.f
@@ -95,8 +97,31 @@ func (c *FS) wholeSeal(ctx context.Context, s *sending) error {
 }
 
 // lies returns the sealed map with the objects that have its bytes, those that
-// are here too included.
+// are here too included. c.mu is held.
 func (s *seal) lies() extents { return s.ext.over(s.twin) }
+
+// maps returns the sealed map, and lies, as they are now: who finds out that an
+// object was replaced by an attempt of our own (see [FS.replacedByUs]) changes them
+// beside the attempt that sends the seal.
+func (s *seal) maps() (ext, lies extents) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return cloneExtents(s.ext), s.lies()
+}
+
+// complete reports whether all that is sealed is here.
+func (s *seal) complete() bool {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return s.ext.complete()
+}
+
+// remotes returns the parts of [off, end) that have to be fetched.
+func (s *seal) remotes(off, end int64) []extent {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return s.ext.remotes(off, end)
+}
 
 // over returns x with the parts of twin in the place of what is local.
 func (x extents) over(twin extents) extents {
@@ -182,7 +207,7 @@ func (c *FS) copySeal(ctx context.Context, s *sending, x extents) (e backends.En
 	src := x[0].src
 	copier, ok := c.store.(backends.Copier)
 	if !ok || x[0].off != 0 || x[0].at != 0 || x[0].end != s.seal.length || src.size != s.seal.length || src.key == s.key ||
-		s.seal.length <= wholeMax && s.seal.ext.complete() {
+		s.seal.length <= wholeMax && s.seal.complete() {
 		return e, false, nil
 	}
 	e, err = copier.Copy(ctx, src.key, backends.If{Match: src.version}, s.key, s.options())
@@ -261,7 +286,7 @@ func (c *FS) makeParts(ctx context.Context, s *sending, u backends.Upload, parts
 				}
 				return err
 			}
-			if far := s.seal.ext.remotes(p.off, p.end); len(far) > 0 {
+			if far := s.seal.remotes(p.off, p.end); len(far) > 0 {
 				select {
 				case mixed <- struct{}{}:
 					defer func() { <-mixed }()

@@ -1,6 +1,10 @@
 package cache
 
-import "testing"
+import (
+	"os"
+	"strings"
+	"testing"
+)
 
 // What waits to be sent follows when the objects that it refers to are replaced
 // or copied, and holds them.
@@ -43,4 +47,39 @@ func TestSettleDuringWrite(t *testing.T) {
 	if !c.dirty {
 		t.Error("the content passes for the stored one")
 	}
+}
+
+// Whoever reads may find out that an earlier attempt has replaced the object that the
+// file derives from, while another one is being sent: it sees the map of the seal
+// as it was, or as it is (go test -race).
+func TestSealFollowsWhileItIsSent(t *testing.T) {
+	l := newLeaving(t)
+	content := strings.Repeat("x", 200<<10)
+	l.has("f", content)
+	l.down.Store(true)
+	l.write(l.handle("f", os.O_RDWR), "changed")
+	f := mustAt(t, l.f, "f").Data.(*file)
+	base := f.base
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		for range 500 {
+			s := &sending{f: f, key: "f", prior: base, cond: condition(base), seal: f.c.seal(f.change), op: "op"}
+			_, _, _ = l.f.sendSeal(t.Context(), s)
+			s.seal.release()
+		}
+	}()
+	for moving := true; moving; {
+		select {
+		case <-sent:
+			moving = false
+		default:
+			var b batch
+			l.f.ns.Lock()
+			l.f.moveBase(&b, f, &stored{key: "f", version: base.version, size: base.size})
+			l.f.ns.Unlock()
+		}
+	}
+	l.down.Store(false)
+	l.want("f", "changed"+content[7:])
 }
