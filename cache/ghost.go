@@ -392,8 +392,8 @@ func (c *FS) mark(key string) (unmark func()) {
 
 // settleMaybe finds out what an attempt has left under a ghost's key that
 // nobody waited for. It returns the version to remove, or that there is nothing
-// of ours.
-func (c *FS) settleMaybe(ctx context.Context, g *ghost) (s *stored, ours bool, err error) {
+// of ours. g is a copy, because the store is asked without a lock.
+func (c *FS) settleMaybe(ctx context.Context, g ghost) (s *stored, ours bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	e, err := c.store.Stat(ctx, g.key)

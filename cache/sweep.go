@@ -71,7 +71,7 @@ func (c *FS) removeLate(ctx context.Context, g *ghost, r backends.Removal, why e
 		}
 		return why
 	}
-	found, ours, err := c.settleMaybe(ctx, &ghost{key: g.key, maybe: g.late})
+	found, ours, err := c.settleMaybe(ctx, ghost{key: g.key, maybe: g.late})
 	switch {
 	case err != nil:
 		return err
@@ -323,7 +323,10 @@ func (c *FS) settleMaybes(ctx context.Context) {
 	}
 	c.ns.Unlock()
 	for _, g := range all {
-		s, ours, err := c.settleMaybe(ctx, g)
+		c.ns.Lock()
+		now := *g // others may find out meanwhile what is there
+		c.ns.Unlock()
+		s, ours, err := c.settleMaybe(ctx, now)
 		c.ns.Lock()
 		var b batch
 		switch {
