@@ -23,7 +23,7 @@ type content struct {
 
 	mu       sync.Mutex
 	layer    *layer   // nil until something is local
-	former   []*layer // that the journal may name instead; see outgrow
+	former   []*layer // that the journal may name instead; see outgrow and free
 	users    int      // handles, uploads and fetches
 	length   int64
 	ext      extents
@@ -546,7 +546,9 @@ func (c *content) recycle(base *stored) bool {
 }
 
 // free gives everything back. Whoever reads or writes after that gets
-// ErrChanged.
+// ErrChanged. What the journal may still name stays until that says otherwise
+// (unname): the next process would take an empty file for the content, or the slot
+// of another one.
 func (c *content) free() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -554,13 +556,16 @@ func (c *content) free() {
 		return
 	}
 	c.freed = true
-	if c.layer != nil {
-		c.layer.users -= c.users
-		c.layer.drop()
+	if l := c.layer; l != nil {
+		l.users -= c.users
+		l.rest()
+		c.former = append(c.former, l)
 		c.layer = nil
 		c.fs.descriptors.left(c)
 	}
-	c.dropFormer(slices.Clone(c.former))
+	if !c.named {
+		c.dropFormer(slices.Clone(c.former))
+	}
 	c.ext, c.twin, c.unread, c.length, c.unchecked, c.summed, c.shelved = nil, nil, nil, 0, nil, nil, shelved{}
 	c.leaveReaders()
 	c.recount()

@@ -313,6 +313,7 @@ func (f *file) recordLocked(b *batch, r *nodeRecord) {
 		c.unname(b)
 		return
 	}
+	was := c.named
 	c.named = true
 	// If it does not fit where it lies and can't be moved, the disk is full, or
 	// worse; see below.
@@ -326,7 +327,7 @@ func (f *file) recordLocked(b *batch, r *nodeRecord) {
 	}
 	b.undo = append(b.undo, func() {
 		c.mu.Lock()
-		c.kept, c.recorded = notJournaled, false
+		c.kept, c.recorded, c.named = notJournaled, false, was
 		c.mu.Unlock()
 	})
 	now := asMap
@@ -396,6 +397,9 @@ func (c *content) unname(b *batch) {
 		b.after = append(b.after, func() {
 			c.mu.Lock()
 			c.named = c.kept != notJournaled
+			if c.freed && !c.named {
+				c.dropFormer(slices.Clone(c.former))
+			}
 			c.mu.Unlock()
 		})
 	}
