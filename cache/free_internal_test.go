@@ -77,3 +77,47 @@ func TestTakenAwayIsGivenBack(t *testing.T) {
 		}
 	}
 }
+
+// A file of which only some is here was changed, and the store has it since a moment
+// ago, but the journal still has its map. It is cut now, and a kill comes before the
+// journal hears of either: it is as it was, or as it is, not zeros of its old length.
+func TestCutJustAfterItWasStoredThenKilled(t *testing.T) {
+	for _, size := range []int64{0, 100} {
+		content := strings.Repeat("x", 200<<10)
+		l := newLeaving(t)
+		l.has("f", content)
+		h := l.handle("f", os.O_RDWR)
+		l.noLate()
+		if _, err := h.WriteAt(t.Context(), []byte("changed"), 1000); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		f := h.f
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			f.c.mu.Lock()
+			stored := !f.c.dirty && len(f.c.seals) == 0
+			f.c.mu.Unlock()
+			if stored {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("it is not stored")
+			}
+		}
+		l.f.lateTimer.Stop()
+		l.down.Store(true)
+		f.c.use()
+		if _, err := f.c.truncate(size); err != nil {
+			t.Fatal(err)
+		}
+		f.c.done()
+		l.kill()
+		want := content[:1000] + "changed" + content[1007:]
+		if l.f.attr(mustAt(t, l.f, "f")).Size == size {
+			want = want[:size]
+		}
+		l.want("f", want)
+	}
+}

@@ -231,10 +231,13 @@ func (c *FS) commitLate(b *batch) {
 const lateCommit = 50 * time.Millisecond
 
 // flushLate commits what waits.
-func (c *FS) flushLate() {
+func (c *FS) flushLate() { _ = c.catchUpNow() }
+
+// catchUpNow is catchUp for who does not hold c.ns.
+func (c *FS) catchUpNow() error {
 	c.ns.Lock()
 	defer c.ns.Unlock()
-	_ = c.catchUp()
+	return c.catchUp()
 }
 
 // catchUp brings the journal up to date. If that can't be, it is tried again

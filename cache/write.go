@@ -106,8 +106,19 @@ func (c *content) truncate(size int64) (after func(), err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	anew := false
+	anew, behind := false, true
 	for again := true; again; {
+		if behind && c.named && c.kept == notJournaled {
+			// The store has it since a moment ago, and the journal still has it as a
+			// change, perhaps with a map: what that says is there must be there.
+			behind = false
+			c.mu.Unlock()
+			err := c.fs.catchUpNow()
+			c.mu.Lock()
+			if err != nil {
+				return after, err
+			}
+		}
 		c.landed(size, maxSize)
 		if c.freed {
 			return after, backends.ErrChanged
