@@ -352,7 +352,7 @@ func (c *FS) homeless(f *file) error {
 	return conflictError(from, to)
 }
 
-// keep copies what is here of f to the room's kept files. c.ns is held.
+// keep puts what is here of f to the room's kept files. c.ns is held.
 func (c *FS) keep(f *file, name string, why error) (Kept, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -363,11 +363,7 @@ func (c *FS) keep(f *file, name string, why error) (Kept, error) {
 	if why != nil {
 		k.Error = why.Error()
 	}
-	layer, parts, err := f.content().materialize()
-	if err == nil {
-		k.Parts = parts
-		k, err = c.room.keep(layer, k)
-	}
+	k, err := f.content().keep(k)
 	if err != nil {
 		return k, fmt.Errorf("%s: not uploaded, and not kept either: %w", name, err)
 	}

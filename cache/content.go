@@ -176,19 +176,42 @@ func (c *content) lie(size int64) error {
 	return nil
 }
 
-// outgrow moves the local bytes from a slot into a file. The slot is kept until
-// the journal names the file, which it does with the change that the content
-// outgrows it for. c.mu is held.
+// apart sees to it that the local bytes are nobody else's, because they are about to
+// be changed. It may have to let c.mu go: then again is true, nothing has happened
+// yet, and the caller looks anew. c.mu is held.
+func (c *content) apart() (again bool, err error) {
+	if c.layer == nil || !c.layer.frozen {
+		return false, nil
+	}
+	if c.landing(0, maxSize) {
+		c.landed(0, maxSize) // in the file that is left
+		return true, nil
+	}
+	return false, c.outgrow()
+}
+
+// outgrow moves the local bytes into another file, from a slot or one that somebody
+// else has, too. What they leave is kept until the journal names the file, which it
+// does with the change that the content is moved for. c.mu is held.
 func (c *content) outgrow() error {
 	old := c.layer
 	l := c.fs.newFile(c.id)
-	if err := old.copyRange(l, 0, old.slot.length); err != nil {
-		l.drop()
-		return err
+	for _, e := range c.ext {
+		if e.remote() {
+			continue
+		}
+		if err := old.copyRange(l, e.off, e.end); err != nil {
+			l.drop()
+			old.rest()
+			return err
+		}
 	}
 	l.users = c.users
 	l.rest()
+	old.users -= c.users
+	old.rest()
 	c.layer = l
+	c.fs.descriptors.left(c)
 	if !c.named {
 		old.drop()
 		return nil
@@ -530,13 +553,13 @@ func (c *content) evictClean(base *stored) (freed int64, again bool) {
 // of a clean content all that is here can be fetched again. c.mu is held. It
 // reports whether there was something.
 func (c *content) recycle(base *stored) bool {
-	if c.dirty || c.named || c.pinned > 0 || c.freed || c.charged == 0 || c.layer == nil || len(c.seals) > 0 || base == nil {
+	if c.dirty || c.named || c.pinned > 0 || c.freed || c.charged == 0 || c.layer == nil || c.layer.frozen || len(c.seals) > 0 || base == nil {
 		return false
 	}
 	c.enter()
 	c.landed(0, maxSize)
 	c.leave()
-	if c.dirty || c.named || c.pinned > 0 || c.freed || c.layer == nil || len(c.seals) > 0 || c.layer.truncate(0) != nil {
+	if c.dirty || c.named || c.pinned > 0 || c.freed || c.layer == nil || c.layer.frozen || len(c.seals) > 0 || c.layer.truncate(0) != nil {
 		return false
 	}
 	c.unshelve()
@@ -571,21 +594,31 @@ func (c *content) free() {
 	c.recount()
 }
 
-// materialize makes the local file as long as the content, so that it can be
-// read by anybody, and returns it. Of a content that is not complete it
-// returns which parts are here, holes included.
-func (c *content) materialize() (file string, parts [][2]int64, err error) {
+// keep puts what is here to the room's kept files: as a second name of the local
+// file, which who has it open goes on with.
+func (c *content) keep(k Kept) (Kept, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.enter()
 	defer c.leave()
+	var err error
+	if k.Parts, err = c.materialize(); err == nil {
+		k, err = c.fs.room.keep(c.layer, k)
+	}
+	return k, err
+}
+
+// materialize makes the local file as long as the content, so that it can be
+// read by anybody. Of a content that is not complete it returns which parts are
+// here, holes included. c.mu is held and the content in use.
+func (c *content) materialize() (parts [][2]int64, err error) {
 	c.verify(0, c.length)
 	if _, err := c.local(); err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	if c.layer.slot != nil {
 		if err := c.outgrow(); err != nil {
-			return "", nil, err
+			return nil, err
 		}
 	}
 	if !c.ext.complete() {
@@ -597,5 +630,5 @@ func (c *content) materialize() (file string, parts [][2]int64, err error) {
 			at = e.end
 		}
 	}
-	return c.layer.path, parts, c.layer.truncate(c.length)
+	return parts, c.layer.truncate(c.length)
 }

@@ -174,8 +174,11 @@ func (c *content) refer(e extent, own bool) (done bool, err error) {
 		return false, nil
 	}
 	c.landed(e.off, e.end)
-	if c.freed {
+	switch {
+	case c.freed:
 		return false, backends.ErrChanged
+	case c.layer != nil && c.layer.frozen:
+		return false, nil // who writes has time to move the bytes
 	}
 	c.checked()
 	if err := c.save(e.off, e.end); errors.Is(err, errFull) {

@@ -30,6 +30,10 @@ type layer struct {
 	was     *stamp
 	changed bool
 	shelf   *shelf // has a row of it
+	// frozen says that the file has a second name, by which somebody else knows its
+	// bytes as they are (room.keep). Whoever changes the content moves it to another
+	// file first (content.apart).
+	frozen bool
 }
 
 // localFile is what a layer's bytes are read from and written to.

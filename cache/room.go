@@ -366,8 +366,10 @@ type Kept struct {
 	Error string     `json:"error"`
 }
 
-// keep moves a content to kept/ with a note of what it is.
-func (r *room) keep(from string, k Kept) (Kept, error) {
+// keep gives a content a name in kept/, with a note of what it is. Its layer keeps
+// its own: somebody may have it open, and the journal may name it. The content is
+// locked.
+func (r *room) keep(l *layer, k Kept) (Kept, error) {
 	stamp := time.Now().UTC().Format("20060102T150405.000000000")
 	base := k.Name[strings.LastIndexByte(k.Name, '/')+1:]
 	if len(base) > 180 {
@@ -378,11 +380,14 @@ func (r *room) keep(from string, k Kept) (Kept, error) {
 	if err != nil {
 		return k, err
 	}
-	// The note first: a content that was moved and can't be told of would be looked
-	// for where it was.
+	// The note first: without it nobody would know what the file is.
 	note := k.File + ".json"
 	if err = os.WriteFile(note, append(b, '\n'), 0o600); err == nil {
-		err = os.Rename(from, k.File)
+		l.frozen = true
+		if err = os.Link(l.path, k.File); err != nil {
+			// A file system without second names.
+			err = os.Rename(l.path, k.File)
+		}
 	}
 	if err != nil {
 		_ = os.Remove(note)

@@ -63,6 +63,9 @@ func (c *content) writeAt(ctx context.Context, p []byte, off int64) (n int, chan
 		case c.freed:
 			err = backends.ErrChanged
 		default:
+			if again, err = c.apart(); again || err != nil {
+				break
+			}
 			if err = c.lie(max(end, c.length)); err == nil {
 				again, err = c.makeWay(ctx, off, end)
 			}
@@ -124,9 +127,14 @@ func (c *content) truncate(size int64) (after func(), err error) {
 			return after, backends.ErrChanged
 		}
 		c.checked()
-		anew = size == 0 && c.layer != nil && (c.kept == asMap || len(c.seals) > 0)
-		again = false
-		if size < c.length && !anew {
+		anew = size == 0 && c.layer != nil && (c.kept == asMap || len(c.seals) > 0 || c.layer.frozen)
+		if anew {
+			break
+		}
+		if again, err = c.apart(); err != nil {
+			return after, err
+		}
+		if !again && size < c.length {
 			if again, err = c.makeWay(context.Background(), size, c.length); err != nil {
 				return after, err
 			}
@@ -196,13 +204,19 @@ func (c *content) lengthen(size int64) error {
 func (c *content) grow(size int64) (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.freed {
-		return false, backends.ErrChanged
+	for again := true; again; {
+		if c.freed {
+			return false, backends.ErrChanged
+		}
+		if size <= c.length {
+			return false, nil
+		}
+		c.checked()
+		var err error
+		if again, err = c.apart(); err != nil {
+			return false, err
+		}
 	}
-	if size <= c.length {
-		return false, nil
-	}
-	c.checked()
 	c.differs()
 	return true, c.lengthen(size)
 }
@@ -222,6 +236,12 @@ func (c *content) punch(off, end int64) error {
 		}
 		c.checked()
 		var err error
+		if again, err = c.apart(); err != nil {
+			return err
+		}
+		if again {
+			continue
+		}
 		if again, err = c.makeWay(context.Background(), off, end); err != nil {
 			return err
 		}
