@@ -85,3 +85,35 @@ func TestKeptWhileItIsOpen(t *testing.T) {
 		}
 	}
 }
+
+// The bytes by which an attempt is known whose outcome nobody has heard are still its
+// own when a program goes on writing to the file that has lost its name, in this
+// process or the next one.
+func TestRemovedAfterALostPutAndWritten(t *testing.T) {
+	for _, kill := range []bool{false, true} {
+		l := newLeaving(t)
+		l.blind.Store(true)
+		l.lost.Store(true)
+		l.write(l.create("f"), strings.Repeat("lost", 50_000))
+		if err := l.f.SyncDir(t.Context(), l.f.Root()); err == nil {
+			t.Fatal("nothing was lost")
+		}
+		l.down.Store(true)
+		if err := l.f.Rename(t.Context(), l.f.Root(), "f", l.f.Root(), "g", 0); err != nil {
+			t.Fatal(err)
+		}
+		if kill {
+			l.kill()
+		}
+		l.write(l.handle("g", os.O_RDWR), "now")
+		l.down.Store(false)
+		l.lost.Store(false)
+		if err := l.f.SyncDir(t.Context(), l.f.Root()); err != nil {
+			t.Fatal(err)
+		}
+		if e, err := l.store.Stat(t.Context(), "f"); err == nil {
+			t.Errorf("kill %t: it was renamed, and is in the store: %+v", kill, e)
+		}
+		l.want("g", "now"+strings.Repeat("lost", 50_000)[3:])
+	}
+}

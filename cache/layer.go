@@ -31,8 +31,8 @@ type layer struct {
 	changed bool
 	shelf   *shelf // has a row of it
 	// frozen says that the file has a second name, by which somebody else knows its
-	// bytes as they are (room.keep). Whoever changes the content moves it to another
-	// file first (content.apart).
+	// bytes as they are: a person (room.keep), or a ghost (room.keepLayer). Whoever
+	// changes the content moves it to another file first (content.apart).
 	frozen bool
 }
 

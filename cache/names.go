@@ -263,11 +263,11 @@ func (c *FS) leave(b *batch, f *file, at string) {
 	if m != nil && m.running != nil && m.running.seal != nil {
 		s := m.running.seal
 		m.Size = s.length
-		if s.layer != nil {
-			s.c.mu.Lock()
+		s.c.mu.Lock()
+		if s.layer != nil && len(s.saved) == 0 { // else they lie in two files
 			m.Layer = c.room.keepLayer(s.layer)
-			s.c.mu.Unlock()
 		}
+		s.c.mu.Unlock()
 	}
 	switch {
 	case m != nil:

@@ -272,7 +272,10 @@ func (r *room) layerNamed(name string) *layer {
 	if l, ok := r.slab.named(name); ok {
 		return l
 	}
-	return &layer{path: r.layerPath(name), refs: 1}
+	l := &layer{path: r.layerPath(name), refs: 1}
+	var st unix.Stat_t
+	l.frozen = unix.Stat(l.path, &st) == nil && st.Nlink > 1 // by an earlier process
+	return l
 }
 
 // keepLayer keeps a layer's bytes as they are under a second name, which
@@ -284,6 +287,7 @@ func (r *room) keepLayer(l *layer) string {
 		if os.Link(l.path, r.layerPath(name)) != nil {
 			return ""
 		}
+		l.frozen = true
 		return name
 	}
 	to := &layer{path: r.layerPath(name), refs: 1}
