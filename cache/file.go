@@ -66,7 +66,7 @@ type file struct {
 	// is still the writer's, and goes beside the name.
 	astray string
 
-	guess atomic.Pointer[guess] // of a walk that may come to it
+	guess atomic.Pointer[guess] // of a walk that may come to it; changed under walks.mu
 
 	job *job // not nil while pending; changed under FS.ns as well
 

@@ -64,6 +64,10 @@ type cursor struct {
 }
 
 // guess is a file that is fetched because a walk may come to it.
+//
+// INVARIANT: while walks.mu is free, a file has a guess exactly if it is in ahead of
+// the guess's group, and a cursor's ahead counts those that have it. So whoever takes
+// one away holds walks.mu.
 type guess struct {
 	group  *group
 	cursor *cursor
@@ -267,12 +271,15 @@ func (c *FS) fetchAhead(f *file, gs *guess) {
 	}
 	err := f.prefetch(c.q.ctx)
 	<-c.walks.fetches
-	if err == nil || !f.guess.CompareAndSwap(gs, nil) {
+	if err == nil {
 		return
 	}
 	// No room, or no store: whoever asks will hear of it, nobody else has to ask.
 	c.walks.mu.Lock()
 	defer c.walks.mu.Unlock()
+	if !f.guess.CompareAndSwap(gs, nil) {
+		return // opened, or given up
+	}
 	gs.group.walk.wrong(c, f, gs)
 	gs.cursor.sure, gs.cursor.near = false, 0
 }
