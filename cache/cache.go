@@ -119,7 +119,7 @@ type FS struct {
 	mu         sync.Mutex
 	conflicts  []Conflict
 	complained map[string]time.Time // by kind of failure
-	notify     func(parent backends.Node, name string)
+	news       news
 	idle       list.List // of *file, with local bytes and not open, least recently used first
 
 	flushed sync.WaitGroup
@@ -356,24 +356,6 @@ func (c *FS) Identity() string { return c.ids }
 
 // Root implements [backends.FileSystem].
 func (c *FS) Root() backends.Node { return c.tree.Root() }
-
-// OnChange implements [backends.ChangeNotifier].
-func (c *FS) OnChange(f func(backends.Node, string)) {
-	c.mu.Lock()
-	c.notify = f
-	c.mu.Unlock()
-}
-
-// changed tells the kernel that what it knows of a name is no longer so. It
-// does so later, because it may be called while the kernel waits for us.
-func (c *FS) changed(dir *tree.Node, name string) {
-	c.mu.Lock()
-	notify := c.notify
-	c.mu.Unlock()
-	if notify != nil {
-		go notify(dir, name)
-	}
-}
 
 // ownDir returns n as a directory of c.
 func (c *FS) ownDir(n backends.Node) (*tree.Node, error) {
