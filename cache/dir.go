@@ -100,23 +100,6 @@ func (d *dir) change(name string) {
 	d.end(name)
 }
 
-// gone says that nothing is under name, because this machine has just removed
-// it.
-func (d *dir) gone(name string) {
-	d.change(name)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.setAbsent(name, time.Now())
-}
-
-// setAbsent records that the store had nothing under name at t. d.mu is held.
-func (d *dir) setAbsent(name string, t time.Time) {
-	if d.absent == nil || len(d.absent) > 4096 {
-		d.absent = map[string]time.Time{}
-	}
-	d.absent[name] = t
-}
-
 // end says that the change of name is over.
 func (d *dir) end(name string) {
 	d.mu.Lock()

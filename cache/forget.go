@@ -4,6 +4,7 @@ import (
 	"path"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/agentfs/agentfs/backends"
@@ -30,7 +31,10 @@ const DefaultEntries = 1_000_000
 type forgetting struct {
 	most int64
 	wake chan struct{}
-	hand hand // of runForget
+	// absent is how many names were found not to be there since those of them were
+	// forgotten; see forgetAbsent.
+	absent atomic.Int64
+	hand   hand // of runForget
 
 	mu     sync.Mutex
 	holder backends.NodeHolder
@@ -66,11 +70,14 @@ func (c *FS) OnHold(h backends.NodeHolder) {
 
 // learned is called when there may be more names than before.
 func (c *FS) learned() {
-	if c.tree.Nodes() <= c.forgetting.most {
-		return
+	if c.tree.Nodes() > c.forgetting.most {
+		c.forgetting.wakes()
 	}
+}
+
+func (f *forgetting) wakes() {
 	select {
-	case c.forgetting.wake <- struct{}{}:
+	case f.wake <- struct{}{}:
 	default:
 	}
 }
@@ -83,8 +90,10 @@ func (c *FS) runForget() {
 			return
 		case <-c.forgetting.wake:
 		}
+		c.forgetAbsent()
 		for pause := forgetPause; c.tree.Nodes() > c.forgetting.most; pause = min(2*pause, maxForgetPause) {
 			n, vain := c.forgetSome()
+			c.forgetAbsent()
 			if n > 0 {
 				pause = forgetPause
 			}

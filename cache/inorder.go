@@ -184,7 +184,7 @@ func (m merging) settle(name string) (known bool, err error) {
 	}
 	m.missing(d, name)
 	if !d.oursSince(name, m.asked) {
-		d.setAbsent(name, m.asked)
+		m.c.setAbsent(d, name, m.asked)
 	}
 	return true, nil
 }

@@ -101,7 +101,7 @@ func (m merging) one(ctx context.Context, name string, e *backends.Entry) error 
 	if e == nil || m.c.haunts(*e) {
 		m.missing(d, name)
 		if !d.oursSince(name, m.asked) {
-			d.setAbsent(name, m.asked)
+			m.c.setAbsent(d, name, m.asked)
 		}
 		d.mu.Unlock()
 		return nil

@@ -212,7 +212,7 @@ func (c *FS) unlink(p *tree.Node, name string) (*job, error) {
 	if _, _, err := c.tree.Unlink(p, name, n); err != nil {
 		return nil, err
 	}
-	dirOf(p).gone(name)
+	c.gone(p, name)
 	c.dirTouched(p)
 	delete(c.limbo, n)
 	c.detached(n)
@@ -389,7 +389,7 @@ func (c *FS) rmdir(p *tree.Node, name string, n *tree.Node) (*job, error) {
 	if _, err := c.tree.Rmdir(p, name); err != nil {
 		return nil, err
 	}
-	dirOf(p).gone(name)
+	c.gone(p, name)
 	c.dirTouched(p)
 	c.unmarkAttrs(n)
 	delete(c.limbo, n)

@@ -105,7 +105,7 @@ func (c *FS) rename(from *tree.Node, oldName string, to *tree.Node, newName stri
 	if _, err := c.tree.Rename(from, oldName, to, newName, flags, nil); err != nil {
 		return nil, err
 	}
-	dirOf(from).gone(oldName)
+	c.gone(from, oldName)
 	dirOf(to).change(newName)
 	c.dirTouched(from)
 	c.dirTouched(to)
