@@ -384,3 +384,20 @@ func TestRemoveManyFailsWithoutAKey(t *testing.T) {
 		}
 	}
 }
+
+// A name that is to be removed twice in one request, and was not, was not either time.
+func TestRemoveManyOfOneName(t *testing.T) {
+	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			io.WriteString(w, `<DeleteResult><Error><Key>f</Key><Code>AccessDenied</Code></Error></DeleteResult>`)
+			return
+		}
+		io.WriteString(w, `<ListBucketResult></ListBucketResult>`)
+	}))
+	defer h.Close()
+	srv := s3test.Server{Endpoint: h.URL, Bucket: "b", Region: "us-east-1", AccessKey: "k", SecretKey: "s"}
+	errs := backends.RemoveMany(t.Context(), srv.Store(t, quick).Lean(), []backends.Removal{{Name: "f"}, {Name: "g"}, {Name: "f"}})
+	wantIs(t, "f", errs[0], fs.ErrPermission)
+	wantIs(t, "g", errs[1], nil)
+	wantIs(t, "f again", errs[2], fs.ErrPermission)
+}

@@ -190,11 +190,11 @@ func (s *Store) removeBatch(ctx context.Context, rs []backends.Removal, some []d
 // and whether an earlier attempt may have taken effect.
 func (s *Store) deleteKeys(ctx context.Context, ds []deletion) (errs []error, unknown bool) {
 	errs = make([]error, len(ds))
-	at := make(map[string]int, len(ds))
+	at := make(map[string][]int, len(ds)) // a caller may name one twice: the answer is for both
 	ids := make([]types.ObjectIdentifier, len(ds))
 	for i := range ds {
 		d := &ds[i]
-		at[d.key] = i
+		at[d.key] = append(at[d.key], i)
 		ids[i].Key = &d.key
 		if d.match != "" {
 			ids[i].ETag = etag(d.match)
@@ -214,15 +214,16 @@ func (s *Store) deleteKeys(ctx context.Context, ds []deletion) (errs []error, un
 	var other error // of a key that is none of these
 	for _, e := range out.Errors {
 		err := error(&smithy.GenericAPIError{Code: aws.ToString(e.Code), Message: aws.ToString(e.Message)})
-		i, ok := at[aws.ToString(e.Key)]
-		if !ok {
+		same := at[aws.ToString(e.Key)]
+		if len(same) == 0 {
 			other = err
-			continue
 		}
-		if missing(err) && (c.unknown || s.lean || ds[i].match == "") {
-			continue
+		for _, i := range same {
+			if missing(err) && (c.unknown || s.lean || ds[i].match == "") {
+				continue
+			}
+			errs[i] = err
 		}
-		errs[i] = err
 	}
 	// An answer names only what failed. One that doesn't say what did vouches
 	// for nothing.
