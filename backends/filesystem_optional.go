@@ -160,7 +160,8 @@ func LinkAt(ctx context.Context, fsys FileSystem, n, newParent Node, newName str
 }
 
 // MknodAt calls fsys's Mknod. Where there is none, a regular file is made with
-// Create.
+// Create; if that can't be closed, its name goes again, as far as nobody has made
+// another file of it meanwhile.
 func MknodAt(ctx context.Context, fsys FileSystem, parent Node, name string, a CreateAttr) (Node, Attr, error) {
 	if m, ok := fsys.(Mknoder); ok {
 		n, attr, err := m.Mknod(ctx, parent, name, a)
@@ -180,6 +181,10 @@ func MknodAt(ctx context.Context, fsys FileSystem, parent Node, name string, a C
 		err = cerr
 	}
 	if err != nil {
+		ctx := context.WithoutCancel(ctx)
+		if now, _, lerr := fsys.Lookup(ctx, parent, name); lerr == nil && now.ID() == n.ID() {
+			_ = fsys.Unlink(ctx, parent, name)
+		}
 		fsys.Forget(n)
 		return nil, Attr{}, err
 	}
