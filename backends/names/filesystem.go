@@ -46,9 +46,11 @@ func (w *fileSystem) Lookup(ctx context.Context, parent backends.Node, name stri
 }
 
 // make makes a node as name in parent.
-func (w *fileSystem) make(parent backends.Node, name string, do func() (backends.Node, backends.Attr, error)) (backends.Node, backends.Attr, error) {
+func (w *fileSystem) make(ctx context.Context, parent backends.Node, name string, do func() (backends.Node, backends.Attr, error)) (backends.Node, backends.Attr, error) {
 	at := spot{parent, name}
-	w.t.begin(at)
+	if err := w.t.begin(ctx, at); err != nil {
+		return nil, backends.Attr{}, err
+	}
 	defer w.t.end(at)
 	n, a, err := do()
 	if err == nil {
@@ -58,7 +60,7 @@ func (w *fileSystem) make(parent backends.Node, name string, do func() (backends
 }
 
 func (w *fileSystem) Create(ctx context.Context, parent backends.Node, name string, flags int, at backends.CreateAttr) (n backends.Node, a backends.Attr, f backends.File, err error) {
-	n, a, err = w.make(parent, name, func() (backends.Node, backends.Attr, error) {
+	n, a, err = w.make(ctx, parent, name, func() (backends.Node, backends.Attr, error) {
 		n, a, f, err = w.FileSystem.Create(ctx, parent, name, flags, at)
 		return n, a, err
 	})
@@ -66,25 +68,25 @@ func (w *fileSystem) Create(ctx context.Context, parent backends.Node, name stri
 }
 
 func (w *fileSystem) Mkdir(ctx context.Context, parent backends.Node, name string, at backends.CreateAttr) (backends.Node, backends.Attr, error) {
-	return w.make(parent, name, func() (backends.Node, backends.Attr, error) {
+	return w.make(ctx, parent, name, func() (backends.Node, backends.Attr, error) {
 		return w.FileSystem.Mkdir(ctx, parent, name, at)
 	})
 }
 
 func (w *fileSystem) Symlink(ctx context.Context, parent backends.Node, name, target string, at backends.CreateAttr) (backends.Node, backends.Attr, error) {
-	return w.make(parent, name, func() (backends.Node, backends.Attr, error) {
+	return w.make(ctx, parent, name, func() (backends.Node, backends.Attr, error) {
 		return w.ForwardFiles.Symlink(ctx, parent, name, target, at)
 	})
 }
 
 func (w *fileSystem) Mknod(ctx context.Context, parent backends.Node, name string, at backends.CreateAttr) (backends.Node, backends.Attr, error) {
-	return w.make(parent, name, func() (backends.Node, backends.Attr, error) {
+	return w.make(ctx, parent, name, func() (backends.Node, backends.Attr, error) {
 		return w.ForwardFiles.Mknod(ctx, parent, name, at)
 	})
 }
 
 func (w *fileSystem) Link(ctx context.Context, n, newParent backends.Node, newName string) (backends.Attr, error) {
-	_, a, err := w.make(newParent, newName, func() (backends.Node, backends.Attr, error) {
+	_, a, err := w.make(ctx, newParent, newName, func() (backends.Node, backends.Attr, error) {
 		a, err := w.ForwardFiles.Link(ctx, n, newParent, newName)
 		return n, a, err
 	})
@@ -92,9 +94,11 @@ func (w *fileSystem) Link(ctx context.Context, n, newParent backends.Node, newNa
 }
 
 // remove takes the name in parent away.
-func (w *fileSystem) remove(parent backends.Node, name string, do func() error) error {
+func (w *fileSystem) remove(ctx context.Context, parent backends.Node, name string, do func() error) error {
 	at := spot{parent, name}
-	w.t.begin(at)
+	if err := w.t.begin(ctx, at); err != nil {
+		return err
+	}
 	defer w.t.end(at)
 	err := do()
 	if err == nil {
@@ -104,11 +108,11 @@ func (w *fileSystem) remove(parent backends.Node, name string, do func() error) 
 }
 
 func (w *fileSystem) Unlink(ctx context.Context, parent backends.Node, name string) error {
-	return w.remove(parent, name, func() error { return w.FileSystem.Unlink(ctx, parent, name) })
+	return w.remove(ctx, parent, name, func() error { return w.FileSystem.Unlink(ctx, parent, name) })
 }
 
 func (w *fileSystem) Rmdir(ctx context.Context, parent backends.Node, name string) error {
-	return w.remove(parent, name, func() error { return w.FileSystem.Rmdir(ctx, parent, name) })
+	return w.remove(ctx, parent, name, func() error { return w.FileSystem.Rmdir(ctx, parent, name) })
 }
 
 func (w *fileSystem) Rename(ctx context.Context, oldParent backends.Node, oldName string, newParent backends.Node, newName string, flags backends.RenameFlags) error {
@@ -116,7 +120,9 @@ func (w *fileSystem) Rename(ctx context.Context, oldParent backends.Node, oldNam
 	if oldParent != newParent {
 		at = append(at, across)
 	}
-	w.t.begin(at...)
+	if err := w.t.begin(ctx, at...); err != nil {
+		return err
+	}
 	defer w.t.end(at...)
 	err := w.FileSystem.Rename(ctx, oldParent, oldName, newParent, newName, flags)
 	if err == nil {

@@ -29,16 +29,38 @@ var across spot
 // begin waits until no change of any of these names is under way, and begins
 // one of all of them. The caller makes it, tells the tracker of it, and calls
 // end with the same names. All are taken at once, so that nobody who waits
-// keeps others waiting.
-func (t *Tracker) begin(all ...spot) {
+// keeps others waiting. If ctx ends first it returns its error, and nothing has
+// begun: what others wait for a change that hangs is bounded by their own deadlines.
+func (t *Tracker) begin(ctx context.Context, all ...spot) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for t.changing(all...) {
-		t.ended.Wait()
+	if err := t.wait(ctx, all...); err != nil {
+		return err
 	}
 	for _, s := range all {
 		t.busy[s] = struct{}{}
 	}
+	return nil
+}
+
+// wait waits until no change of one of these names is under way, or for the end of
+// ctx. The caller holds t.mu, which is let go meanwhile.
+func (t *Tracker) wait(ctx context.Context, all ...spot) error {
+	if !t.changing(all...) {
+		return nil
+	}
+	defer context.AfterFunc(ctx, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.ended.Broadcast()
+	})()
+	for t.changing(all...) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		t.ended.Wait()
+	}
+	return nil
 }
 
 // end ends what begin began.
@@ -75,18 +97,10 @@ func (t *Tracker) settled(ctx context.Context, dir backends.Node, name string) (
 	if !busy {
 		return changes, nil
 	}
-	defer context.AfterFunc(ctx, func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.ended.Broadcast()
-	})()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for t.changing(s) {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		t.ended.Wait()
+	if err := t.wait(ctx, s); err != nil {
+		return 0, err
 	}
 	return t.changes(dir), nil
 }

@@ -117,30 +117,46 @@ func TestRemovalIsOvertaken(t *testing.T) {
 	})
 }
 
-// A lookup of a name that is being removed ends with its context, not with the
-// removal.
-func TestLookupGivesUp(t *testing.T) {
-	slowly(t, func(t *testing.T, f backends.FileSystem, _ *Tracker, meanwhile func(what, check func())) {
-		if _, _, err := backends.MknodAt(t.Context(), f, f.Root(), "a", backends.CreateAttr{Mode: 0o644}); err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		var err error
-		ended := false
-		meanwhile(func() {
-			_, _, err = f.Lookup(ctx, f.Root(), "a")
-			ended = true
-		}, func() {
-			cancel()
-			synctest.Wait()
-			if !ended || !errors.Is(err, context.Canceled) {
-				t.Errorf("the lookup has ended: %v, with %v", ended, err)
+// A lookup or a change of a name that is being removed ends with its context, not
+// with the removal.
+func TestWhoWaitsGivesUp(t *testing.T) {
+	for what, do := range map[string]func(ctx context.Context, f backends.FileSystem) error{
+		"lookup": func(ctx context.Context, f backends.FileSystem) error {
+			_, _, err := f.Lookup(ctx, f.Root(), "a")
+			return err
+		},
+		"mkdir": func(ctx context.Context, f backends.FileSystem) error {
+			_, _, err := f.Mkdir(ctx, f.Root(), "a", backends.CreateAttr{Mode: fs.ModeDir | 0o755})
+			return err
+		},
+		"unlink": func(ctx context.Context, f backends.FileSystem) error { return f.Unlink(ctx, f.Root(), "a") },
+		"rename": func(ctx context.Context, f backends.FileSystem) error {
+			return f.Rename(ctx, f.Root(), "a", f.Root(), "b", 0)
+		},
+	} {
+		slowly(t, func(t *testing.T, f backends.FileSystem, _ *Tracker, meanwhile func(what, check func())) {
+			if _, _, err := backends.MknodAt(t.Context(), f, f.Root(), "a", backends.CreateAttr{Mode: 0o644}); err != nil {
+				t.Fatal(err)
 			}
+			ctx, cancel := context.WithCancel(t.Context())
+			var err error
+			ended := false
+			meanwhile(func() {
+				err = do(ctx, f)
+				ended = true
+			}, func() {
+				cancel()
+				synctest.Wait()
+				if !ended || !errors.Is(err, context.Canceled) {
+					t.Errorf("%s has ended: %v, with %v", what, ended, err)
+				}
+			})
+			if err := f.Unlink(t.Context(), f.Root(), "a"); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
 		})
-		if err := f.Unlink(t.Context(), f.Root(), "a"); err != nil {
-			t.Fatal(err)
-		}
-	})
+	}
 }
 
 // Lookups that see a rename which the tracker has yet to hear of.
