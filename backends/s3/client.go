@@ -27,11 +27,10 @@ const (
 	bufferSize = 128 << 10
 )
 
-// newClient returns the SDK's client for c, an HTTP client whose connections
-// are new ones, and what closes idle connections. Requests of both go through g.
-func newClient(c *Config, g *gate) (*s3.Client, aws.HTTPClient, func(), error) {
-	transport, httpClient := newTransport(c, false)
-	_, fresh := newTransport(c, true)
+// newClient returns the SDK's client for c, and an HTTP client whose connections
+// are new ones. Requests of both go through g.
+func newClient(c *Config, g *gate) (*s3.Client, aws.HTTPClient, error) {
+	httpClient, fresh := newHTTPClient(c, false), newHTTPClient(c, true)
 	load := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(httpClient),
 		config.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) {
@@ -62,9 +61,9 @@ func newClient(c *Config, g *gate) (*s3.Client, aws.HTTPClient, func(), error) {
 	if err != nil {
 		var none config.SharedConfigProfileNotExistError
 		if errors.As(err, &none) {
-			return nil, nil, nil, fmt.Errorf("there is no AWS profile %q: correct AWS_PROFILE or the profile option, or add it to ~/.aws/config", none.Profile)
+			return nil, nil, fmt.Errorf("there is no AWS profile %q: correct AWS_PROFILE or the profile option, or add it to ~/.aws/config", none.Profile)
 		}
-		return nil, nil, nil, fmt.Errorf("AWS configuration: %s", oneLine(err.Error()))
+		return nil, nil, fmt.Errorf("AWS configuration: %s", oneLine(err.Error()))
 	}
 	api := s3.NewFromConfig(cfg, func(o *s3.Options) {
 		setOptions(o, c)
@@ -73,14 +72,14 @@ func newClient(c *Config, g *gate) (*s3.Client, aws.HTTPClient, func(), error) {
 	// The environment's endpoint is as public as a route's: it is in messages,
 	// logs and the names of rooms.
 	if text := endpointProblem(aws.ToString(api.Options().BaseEndpoint)); text != "" {
-		return nil, nil, nil, fmt.Errorf("the endpoint of AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or ~/.aws/config: %s", text)
+		return nil, nil, fmt.Errorf("the endpoint of AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or ~/.aws/config: %s", text)
 	}
 	if !c.Anonymous {
 		if err := haveCredentials(ctx, c, cfg.Credentials, api); err != nil {
-			return nil, nil, nil, err
+			return nil, nil, err
 		}
 	}
-	return api, gated{fresh, g}, transport.CloseIdleConnections, nil
+	return api, gated{fresh, g}, nil
 }
 
 // setOptions makes the client's options from the configuration; o has the
@@ -132,11 +131,13 @@ func (m markedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error
 	return c, err
 }
 
-// newTransport returns an HTTP client for many parallel requests to one host;
-// fresh says that each is to have a connection of its own.
-func newTransport(c *Config, fresh bool) (*http.Transport, aws.HTTPClient) {
+// newHTTPClient returns an HTTP client for many parallel requests to one host;
+// fresh says that each is to have a connection of its own. The SDK makes transports
+// of its own of this one, for a certificate bundle for instance, so there is nobody
+// whose idle connections could be closed: they end by themselves.
+func newHTTPClient(c *Config, fresh bool) aws.HTTPClient {
 	d := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
-	b := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 		t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := d.DialContext(ctx, network, addr)
 			if err != nil {
@@ -146,6 +147,8 @@ func newTransport(c *Config, fresh bool) (*http.Transport, aws.HTTPClient) {
 		}
 		t.MaxIdleConns = 0
 		t.MaxIdleConnsPerHost = 256
+		// A connection that is idle stands still, too: its end is read for all the time.
+		// So it goes after RequestTimeout (stallConn), if that is less.
 		t.IdleConnTimeout = 60 * time.Second
 		t.ResponseHeaderTimeout = c.RequestTimeout
 		t.TLSHandshakeTimeout = dialTimeout
@@ -155,7 +158,6 @@ func newTransport(c *Config, fresh bool) (*http.Transport, aws.HTTPClient) {
 		t.DisableKeepAlives = fresh
 		t.ForceAttemptHTTP2 = false // parallel parts want connections of their own
 	})
-	return b.GetTransport(), b
 }
 
 // stallConn is a connection that fails when it stands still: neither the

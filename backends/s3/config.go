@@ -255,24 +255,23 @@ func New(c Config) (*Store, error) {
 	}
 	c.setDefaults()
 	g := &gate{}
-	api, fresh, closeIdle, err := newClient(&c, g)
+	api, fresh, err := newClient(&c, g)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{
-		cfg:       c,
-		keys:      keyspace{prefix: c.Prefix, records: c.Lean},
-		api:       api,
-		closeIdle: closeIdle,
-		fresh:     fresh,
-		gate:      g,
-		hedges:    &hedger{},
-		lean:      c.Lean,
-		parts:     make(chan struct{}, c.Concurrency),
-		seen:      newSeen(),
-		lost:      newLost(),
-		features:  &features{},
-		notices:   &notices{log: c.Log.With("bucket", c.Bucket)},
+		cfg:      c,
+		keys:     keyspace{prefix: c.Prefix, records: c.Lean},
+		api:      api,
+		fresh:    fresh,
+		gate:     g,
+		hedges:   &hedger{},
+		lean:     c.Lean,
+		parts:    make(chan struct{}, c.Concurrency),
+		seen:     newSeen(),
+		lost:     newLost(),
+		features: &features{},
+		notices:  &notices{log: c.Log.With("bucket", c.Bucket)},
 	}
 	o := api.Options()
 	s.cfg.Region = o.Region

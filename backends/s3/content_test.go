@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -400,4 +401,32 @@ func TestRemoveManyOfOneName(t *testing.T) {
 	wantIs(t, "f", errs[0], fs.ErrPermission)
 	wantIs(t, "g", errs[1], nil)
 	wantIs(t, "f again", errs[2], fs.ErrPermission)
+}
+
+// A connection that nobody uses ends by itself, also after Close.
+func TestIdleConnectionsEnd(t *testing.T) {
+	ended := make(chan struct{}, 10)
+	h := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, `<ListBucketResult></ListBucketResult>`)
+	}))
+	h.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateClosed {
+			ended <- struct{}{}
+		}
+	}
+	h.Start()
+	defer h.Close()
+	srv := s3test.Server{Endpoint: h.URL, Bucket: "b", Region: "us-east-1", AccessKey: "k", SecretKey: "s"}
+	st := srv.Store(t, quick, func(c *s3.Config) { c.RequestTimeout = 200 * time.Millisecond })
+	if err := st.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("it is still there after 10 s")
+	}
 }

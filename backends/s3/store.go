@@ -18,16 +18,15 @@ import (
 // Store is a bucket, or what lies below a prefix of it. Make it with [New] or
 // [Open]. All methods may be called by many goroutines at once.
 type Store struct {
-	cfg       Config
-	keys      keyspace
-	api       *s3.Client
-	fresh     aws.HTTPClient // its connections are never used again
-	gate      *gate
-	hedges    *hedger
-	closeIdle func()
-	endpoint  string // "" is AWS
-	aws       bool
-	lean      bool
+	cfg      Config
+	keys     keyspace
+	api      *s3.Client
+	fresh    aws.HTTPClient // its connections are never used again
+	gate     *gate
+	hedges   *hedger
+	endpoint string // "" is AWS
+	aws      bool
+	lean     bool
 	// parts has one place per part that may be under way.
 	parts    chan struct{}
 	seen     *seen
@@ -81,12 +80,9 @@ func (s *Store) Identity() string {
 	return "s3 " + strings.TrimSuffix(where, "/") + " " + s.cfg.Bucket + "/" + s.keys.prefix
 }
 
-// Close implements [backends.Closer]: it lets go of idle connections. Calls
-// that are under way run to their end.
-func (s *Store) Close() error {
-	s.closeIdle()
-	return nil
-}
+// Close implements [backends.Closer]. Calls that are under way run to their end, and
+// connections that are idle end after [Config.RequestTimeout] at the latest.
+func (s *Store) Close() error { return nil }
 
 // Check asks for one key, and so finds out whether the endpoint answers, the
 // bucket exists and the credentials may list it. The root's Stat asks nothing.
