@@ -421,7 +421,10 @@ func (c *content) settle(now *stored, s *seal, clean bool) {
 	// What was sealed since and waits for its turn refers to the same objects.
 	was := s.lies()
 	// What was here when it was sealed may have been lost since, and is taken from
-	// an older object: the new one has it as well.
+	// an older object: the new one has it as well. lies does not always tell which one
+	// that is: it knows of local bytes by their twin, a hint that goes when an earlier
+	// attempt is found to have replaced the object (follow), while what was lost before
+	// refers to what that has put.
 	c.ext = c.ext.stored(was, now).taken(now, s.same)
 	c.twin = c.twin.shared(now, s.same, c.length).but(now)
 	later := false

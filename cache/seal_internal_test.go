@@ -83,3 +83,37 @@ func TestSealFollowsWhileItIsSent(t *testing.T) {
 	l.down.Store(false)
 	l.want("f", "changed"+content[7:])
 }
+
+// What was lost since it was sealed is taken from an object that the next one
+// replaces, although no twin says so any more.
+func TestSettleWhatWasLost(t *testing.T) {
+	l := newLeaving(t)
+	content := strings.Repeat("x", 200<<10)
+	l.has("f", content)
+	l.want("f", content) // it is here
+	l.down.Store(true)
+	l.write(l.handle("f", os.O_RDWR), "changed")
+	f := mustAt(t, l.f, "f").Data.(*file)
+	base, c := f.base, f.c
+	first := c.seal(f.change)
+	c.mu.Lock()
+	if !c.lost(1000, 2000) {
+		t.Error("nothing has what was lost")
+	}
+	c.recount()
+	c.mu.Unlock()
+	second := c.seal(f.change)
+	earlier, now := &stored{key: "f", version: "earlier", size: base.size}, &stored{key: "f", version: "now", size: base.size}
+	if err := l.f.follow(&sending{f: f, key: "f", prior: base, seal: first}, earlier); err != nil {
+		t.Fatal(err)
+	}
+	c.settle(now, first, false)
+	first.release()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for what, x := range map[string]extents{"the content": c.ext, "the later seal": second.ext} {
+		if all := x.sources(); len(all) != 1 || all[0] != now {
+			t.Errorf("%s refers to %+v", what, all)
+		}
+	}
+}
