@@ -49,7 +49,12 @@ func loopbackMain(args []string) int {
 	signal.Notify(sigs, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		for range sigs {
-			if err := srv.Unmount(); err != nil {
+			err := srv.Unmount()
+			if err != nil {
+				// In use: whoever uses it may be about to end, and nobody asks again.
+				err = detach(dir)
+			}
+			if err != nil {
 				fmt.Fprintln(os.Stderr, "loopback:", err)
 			}
 		}
