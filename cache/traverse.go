@@ -45,9 +45,14 @@ func (o order) after(t *tree.Tree, dir *tree.Node, name string, round bool, abov
 	return tr
 }
 
+// traverseMost is how large a directory may be that is sorted for a traversal.
+// One of a million names of which some are learned and others forgotten takes a
+// second each time, and walks.mu is held, for which lookups elsewhere wait.
+const traverseMost = 10_000
+
 func (tr *traversal) enter(dir *tree.Node) {
-	entries, err := tr.tree.ReadDir(dir)
-	if err != nil {
+	entries, ok := tr.tree.Listed(dir, traverseMost)
+	if !ok {
 		return
 	}
 	f := frame{dir: dir, entries: entries, left: len(entries)}

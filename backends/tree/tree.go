@@ -166,6 +166,25 @@ func (t *Tree) ReadDir(dir *Node) ([]backends.DirEntry, error) {
 	return list, nil
 }
 
+// Listed returns what ReadDir would if that takes no time: the listing that somebody
+// has read, while it stands, or one of up to so many names.
+func (t *Tree) Listed(dir *Node, most int) (list []backends.DirEntry, ok bool) {
+	t.mu.RLock()
+	small := dir.dir != nil && len(dir.dir.children) <= most
+	if dir.dir != nil {
+		list = dir.dir.listing
+	}
+	t.mu.RUnlock()
+	if list != nil {
+		return list, true
+	}
+	if !small {
+		return nil, false
+	}
+	list, err := t.ReadDir(dir)
+	return list, err == nil
+}
+
 // Names returns the names in dir, in no order.
 func (t *Tree) Names(dir *Node) []string {
 	t.mu.RLock()
