@@ -50,7 +50,7 @@ func (m *merging) load(ctx context.Context, records []backends.Entry) error {
 		return nil
 	}
 	var err error
-	m.attrs, err = attrs.Load(ctx, c.store, m.key, live, prev)
+	m.attrs, err = attrs.Load(ctx, c.store, m.key, live, m.asked, prev)
 	return err
 }
 

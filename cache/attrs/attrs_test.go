@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/faulty"
@@ -126,7 +127,7 @@ func TestLoadRequests(t *testing.T) {
 	es := listed(t, mem, ".")
 	s.ResetCalls()
 	for _, prev := range []*Dir{a, b} {
-		d, err := Load(t.Context(), s, ".", es, prev)
+		d, err := Load(t.Context(), s, ".", es, time.Time{}, prev)
 		if err != nil || d != prev {
 			t.Errorf("%v, %v", d, err)
 		}
@@ -137,7 +138,7 @@ func TestLoadRequests(t *testing.T) {
 	a = mustSave(t, s, ".", a, map[string]Attr{"new": {}}, nil)
 	es = listed(t, mem, ".")
 	s.ResetCalls()
-	if _, err := Load(t.Context(), s, ".", es, b); err != nil {
+	if _, err := Load(t.Context(), s, ".", es, time.Time{}, b); err != nil {
 		t.Fatal(err)
 	}
 	if n := s.Calls(); n != 1 || s.Calls("Open") != 1 {
@@ -165,7 +166,7 @@ func TestListRecords(t *testing.T) {
 	if err != nil || len(es) != 2 {
 		t.Errorf("%v, %v", es, err)
 	}
-	if got, err := Load(t.Context(), s, "d", es, d); err != nil || got != d {
+	if got, err := Load(t.Context(), s, "d", es, time.Time{}, d); err != nil || got != d {
 		t.Errorf("%v, %v: a directory is no record", got, err)
 	}
 	if es, err := listRecords(t.Context(), s, "missing"); err != nil || len(es) != 0 {

@@ -20,6 +20,12 @@ type Dir struct {
 	named int // how many of them are not Removed
 	// changed is the latest Changed, and id the latest time in a record's name.
 	changed, id int64
+	// seen: each of the records was there at this moment or later, in nanoseconds
+	// since 1970: listed, or put. Zero if that is not known.
+	seen int64
+	// spare was read by a look that failed, so that the next one needs less. It says
+	// nothing: among what is missing may be what counts.
+	spare []*record
 	// unsure: there may be another one, the answer about which was lost.
 	unsure bool
 }
@@ -93,10 +99,13 @@ func (d *Dir) Skipped() []error {
 	return errs
 }
 
-// newDir returns what records say. If prev has none but these, only the others
-// are looked at; prev may be nil.
-func newDir(records []*record, prev *Dir) *Dir {
-	d := &Dir{records: slices.Clone(records)}
+// newDir returns what records say, each of which was there at seen or later. If
+// prev has none but these, only the others are looked at; prev may be nil.
+func newDir(records []*record, seen int64, prev *Dir) *Dir {
+	d := &Dir{records: slices.Clone(records), seen: seen}
+	if prev != nil {
+		d.spare = prev.spare
+	}
 	slices.SortFunc(d.records, func(a, b *record) int { return strings.Compare(a.name, b.name) })
 
 	added := slices.Clone(d.records)
@@ -124,6 +133,16 @@ func newDir(records []*record, prev *Dir) *Dir {
 		}
 	}
 	return d
+}
+
+// seenAt returns d, all of whose records were found to be there at seen.
+func (d *Dir) seenAt(seen int64) *Dir {
+	if seen <= d.seen && len(d.spare) == 0 {
+		return d
+	}
+	again := *d
+	again.seen, again.spare = max(seen, d.seen), nil
+	return &again
 }
 
 func containsAll(all, some []*record) bool {

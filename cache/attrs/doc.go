@@ -38,6 +38,24 @@
 // went first, an older entry would count again. And only when it is an hour old:
 // whoever merges has read it, and is done, long before that.
 //
+// # Looking before a merge
+//
+// Whoever merges needs no listing if what it knows is not older than trust: it
+// listed the records, or put them all itself, so lately. Two things depend on
+// that, and both only on the hour in which nothing is dropped:
+//
+//   - A record that others have merged meanwhile comes back in the new one. What
+//     they dropped of it was older than the hour and the last entry of its name,
+//     so it was so when this machine looked, and is in what it knows: nothing
+//     older comes back instead. What they did not drop is there twice.
+//   - An entry that is dropped has no other record with its name. One that came
+//     after this machine looked is a merge of somebody who had not seen
+//     the entry, which is an hour old; nobody's knowledge is.
+//
+// What others have saved meanwhile is in records that this machine does not know,
+// and so neither merges nor removes. If a record turns out to be gone when it is
+// to be removed, others are at work here, and the next merge looks.
+//
 // # Format
 //
 // Lines of JSON, compressed with gzip when they are more than a little. The

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/memory"
@@ -42,7 +43,7 @@ func listed(t testing.TB, s backends.Store, dir string) []backends.Entry {
 
 func load(t testing.TB, s backends.Store, dir string, prev *Dir) *Dir {
 	t.Helper()
-	d, err := Load(t.Context(), s, dir, listed(t, s, dir), prev)
+	d, err := Load(t.Context(), s, dir, listed(t, s, dir), time.Time{}, prev)
 	if err != nil {
 		t.Fatal(err)
 	}

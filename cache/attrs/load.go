@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -27,38 +29,61 @@ var parallel = 8
 var errGone = errors.New("record is gone")
 
 // Load returns what the records of dir say. records are what a listing of dir
-// has of files for which IsRecord holds; s is a form of the store that shows
-// them ([backends.Leaner]). What prev, which may be nil, has read is not read
-// again: if nothing is new, there is no request and prev is the answer.
+// that was asked for at asked has of files for which IsRecord holds; s is a form
+// of the store that shows them ([backends.Leaner]). What prev, which may be nil, has
+// read is not read again: if nothing is new, there is no request, and the answer is
+// prev, seen again. With a zero time nobody knows how old the listing is, and
+// the next merge looks for itself.
 //
 // A record that is gone, because somebody merged it, makes Load list the
 // records again. One that can't be understood is counted in [Dir.Skipped] and
 // otherwise left alone. One that can't be read is an error: without it older
 // entries would count.
-func Load(ctx context.Context, s backends.Store, dir string, records []backends.Entry, prev *Dir) (*Dir, error) {
+func Load(ctx context.Context, s backends.Store, dir string, records []backends.Entry, asked time.Time, prev *Dir) (*Dir, error) {
+	var seen int64
+	if !asked.IsZero() {
+		seen = asked.UnixNano()
+	}
+	d, err := loadSeen(ctx, s, dir, records, seen, prev)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// loadSeen is Load of a listing that was asked for at a time in nanoseconds. With an
+// error it returns prev, which says what it did, with all that was read to spare.
+func loadSeen(ctx context.Context, s backends.Store, dir string, records []backends.Entry, seen int64, prev *Dir) (*Dir, error) {
 	if prev == nil {
 		prev = &Dir{}
 	}
 	known := map[string]*record{}
-	for _, r := range prev.records {
+	for _, r := range slices.Concat(prev.records, prev.spare) {
 		known[r.name] = r
+	}
+	fail := func(err error) (*Dir, error) {
+		d := *prev
+		d.spare = slices.Collect(maps.Values(known))
+		return &d, err
 	}
 	for range maxRounds {
 		rs, gone, err := readAll(ctx, s, dir, records, known)
 		if err != nil {
-			return nil, err
+			return fail(err)
 		}
 		if !gone {
 			if len(rs) == len(prev.records) && containsAll(rs, prev.records) {
-				return prev, nil
+				return prev.seenAt(seen), nil
 			}
-			return newDir(rs, prev), nil
+			d := newDir(rs, seen, prev)
+			d.spare = nil
+			return d, nil
 		}
 		if records, err = listRecords(ctx, s, dir); err != nil {
-			return nil, err
+			return fail(err)
 		}
 	}
-	return nil, &fs.PathError{Op: "read attributes", Path: dir, Err: backends.ErrChanged}
+	return fail(&fs.PathError{Op: "read attributes", Path: dir, Err: backends.ErrChanged})
 }
 
 // Records returns the records of dir, none for a directory that is not there. It
@@ -73,15 +98,16 @@ func Records(ctx context.Context, s backends.Store, dir string) ([]backends.Entr
 
 // Read is Load for who has no listing of dir.
 func Read(ctx context.Context, s backends.Store, dir string) (*Dir, error) {
+	asked := time.Now()
 	records, err := Records(ctx, s, dir)
 	if err != nil || len(records) == 0 {
 		return nil, err
 	}
-	return Load(ctx, s, dir, records, nil)
+	return Load(ctx, s, dir, records, asked, nil)
 }
 
 // readAll returns the records that are listed, from known if they are there, and
-// adds to known what it has read. gone says that one is not there any more.
+// adds to known what it has read, also if it fails. gone says that one is not there any more.
 func readAll(ctx context.Context, s backends.Store, dir string, listed []backends.Entry, known map[string]*record) (rs []*record, gone bool, err error) {
 	var missing []backends.Entry
 	for _, e := range listed {
@@ -108,9 +134,7 @@ func readAll(ctx context.Context, s backends.Store, dir string, listed []backend
 			return err
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return nil, false, err
-	}
+	err = g.Wait()
 	for _, r := range read {
 		if r == nil {
 			gone = true
@@ -119,7 +143,7 @@ func readAll(ctx context.Context, s backends.Store, dir string, listed []backend
 		known[r.name] = r
 		rs = append(rs, r)
 	}
-	return rs, gone, nil
+	return rs, gone, err
 }
 
 // readRecord reads the record e. Only what the store can't give is an error.

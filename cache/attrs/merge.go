@@ -25,6 +25,10 @@ const (
 	// keepDead is for how long an entry is kept, in nanoseconds, although what it
 	// describes is not there.
 	keepDead = int64(time.Hour)
+	// trust is for how long records that were seen are taken to be there, in
+	// nanoseconds: a small part of keepDead, whose rest is for requests that take
+	// long and for clocks that differ.
+	trust = int64(5 * time.Minute)
 )
 
 // tidy merges records if there are too many, and returns what is known then; on
@@ -33,18 +37,15 @@ func tidy(ctx context.Context, s backends.Store, dir string, d *Dir, alive Alive
 	if p := d.plan(maxRecords, alive, at); p.nothing() {
 		return d
 	}
-	// Others may have merged what d has, hours ago even: a merge of what is not
-	// there any more would bring back what they dropped.
-	listed, err := listRecords(ctx, s, dir)
-	if err != nil {
-		return d
+	if !d.current(at) {
+		listed, err := listRecords(ctx, s, dir)
+		if err != nil {
+			return d
+		}
+		if d, err = loadSeen(ctx, s, dir, listed, at, d); err != nil {
+			return d
+		}
 	}
-	fresh, err := Load(ctx, s, dir, listed, d)
-	if err != nil {
-		return d
-	}
-	d = fresh
-
 	p := d.plan(maxRecords, alive, at)
 	if len(p.covered) > 0 {
 		var ok bool
@@ -61,13 +62,20 @@ func tidy(ctx context.Context, s backends.Store, dir string, d *Dir, alive Alive
 	merged, err := putRecords(ctx, s, dir, p.keep, max(at, d.id+1))
 	if err != nil {
 		left := *d
-		left.unsure = true
+		left.unsure, left.seen = true, 0
 		return &left
 	}
-	d = newDir(append(merged, d.records...), d)
+	d = newDir(append(merged, d.records...), d.seen, d)
 	d, _ = removeRecords(ctx, s, dir, d, p.merge)
 	return d
 }
+
+// current reports whether what d has can be merged at a time of day in nanoseconds
+// without another look at what there is. Others may have merged it meanwhile, and a
+// merge of what is not there any more brings back what they dropped; but they
+// drop nothing that is not older than keepDead, and of a name only the last entry,
+// so whatever could be hurt by what comes back is in d. See the package's comment.
+func (d *Dir) current(at int64) bool { return d.seen <= at && at-d.seen < trust }
 
 // plan is what tidying up would do.
 type plan struct {

@@ -91,15 +91,80 @@ func TestCovered(t *testing.T) {
 	want(t, load(t, s, ".", nil), "f", Attr{Version: "v", Mtime: ptr(int64(99))})
 }
 
+// unseen returns d as who has not looked for long has it.
+func unseen(d *Dir) *Dir {
+	old := *d
+	old.seen = 0
+	return &old
+}
+
+// Who unpacks one file after the other knows what there is to merge. Who has not
+// looked for long looks, once.
+func TestMergeWithoutListing(t *testing.T) {
+	s := faulty.Store(newMemory(t))
+	at := now()
+	var d *Dir
+	saveAll := func(from, to int) {
+		t.Helper()
+		for i := from; i < to; i++ {
+			at++
+			var err error
+			if d, err = save(t.Context(), s, ".", d, map[string]Attr{name(i): {Version: "v", Mtime: ptr(int64(i))}}, nil, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	saveAll(0, 500)
+	if n := s.Calls("List"); n != 0 {
+		t.Errorf("500 saves of who knows all records listed them %d times", n)
+	}
+	at += trust
+	saveAll(500, 1000)
+	if n := s.Calls("List"); n != 1 {
+		t.Errorf("500 saves after a pause listed the records %d times", n)
+	}
+	wantSome(t, d, 1000)
+	wantSome(t, load(t, s, ".", nil), 1000)
+	if n := len(listed(t, s, ".")); n > maxRecords {
+		t.Errorf("%d records", n)
+	}
+}
+
+// A merge of records that another machine has merged already removes none of that
+// one's, and loses nothing; it is noticed, so that the next merge looks.
+func TestMergeOfWhatIsGone(t *testing.T) {
+	s := faulty.Store(newMemory(t))
+	a := saveSome(t, s, nil, 0, maxRecords)
+	b := saveSome(t, s, load(t, s, ".", nil), maxRecords, maxRecords+1) // merges
+	before := s.Calls("List")
+	a = saveSome(t, s, a, maxRecords+1, maxRecords+2)
+	if n := s.Calls("List"); n != before {
+		t.Errorf("%d listings by who has just saved all that it knows", n-before)
+	}
+	wantSome(t, load(t, s, ".", nil), maxRecords+2)
+	wantSome(t, load(t, s, ".", b), maxRecords+2)
+	before = s.Calls("List")
+	a = saveSome(t, s, a, maxRecords+2, 3*maxRecords)
+	if n := s.Calls("List"); n == before {
+		t.Error("nobody has looked what others did")
+	}
+	wantSome(t, a, 3*maxRecords)
+	wantSome(t, load(t, s, ".", nil), 3*maxRecords)
+}
+
 // Two machines merge the same records at once. Each step of the one's is a chance
-// for the other to do all of it.
+// for the other to do all of it, whether or not the one looks first.
 func TestMergeAtOnce(t *testing.T) {
-	for _, op := range []string{"List", "Open", "Put", "Remove"} {
-		for nth := 1; nth <= 10; nth++ {
+	for _, op := range []string{"List", "Open", "Put", "Remove", "none"} {
+		for nth := 1; nth <= 20; nth++ {
 			t.Run(fmt.Sprintf("%s %d", op, nth), func(t *testing.T) {
 				mem := newMemory(t)
 				a := saveSome(t, mem, nil, 0, maxRecords)
 				b := load(t, mem, ".", nil)
+				if nth > 10 {
+					a = unseen(a)
+				}
+				nth := (nth-1)%10 + 1
 				calls, merged := 0, false
 				s := hooked{mem, func(called string) {
 					if called != op {
@@ -138,7 +203,7 @@ func TestMergeCutShort(t *testing.T) {
 		for _, effect := range []faulty.Effect{faulty.Fail(errDown), faulty.LostAnswer(errDown)} {
 			mem := newMemory(t)
 			other := saveSome(t, mem, nil, maxRecords, maxRecords+1)
-			d := saveSome(t, mem, nil, 0, maxRecords)
+			d := unseen(saveSome(t, mem, nil, 0, maxRecords))
 			s := faulty.Store(mem, faulty.On(faulty.And(faulty.OnOp(c.op), faulty.Nth(c.nth)), effect))
 			d = mustSave(t, s, ".", d, map[string]Attr{name(maxRecords + 1): {Version: "v", Mtime: ptr(int64(maxRecords + 1))}}, nil)
 			if s.Injected() != 1 {
@@ -197,12 +262,12 @@ func TestLoadFaults(t *testing.T) {
 	es := listed(t, mem, ".")
 	for _, effect := range []faulty.Effect{faulty.CutBody(5), faulty.CutBody(0), faulty.Fail(errDown), faulty.LostAnswer(errDown)} {
 		s := faulty.Store(mem, faulty.On(faulty.And(faulty.OnOp("Open"), faulty.Nth(2)), effect))
-		if got, err := Load(t.Context(), s, ".", es, nil); err == nil {
+		if got, err := Load(t.Context(), s, ".", es, time.Time{}, nil); err == nil {
 			t.Errorf("loaded with %v skipped", got.Skipped())
 		}
 	}
 	saveSome(t, mem, d, maxRecords, maxRecords+1)
-	got, err := Load(t.Context(), mem, ".", es, nil)
+	got, err := Load(t.Context(), mem, ".", es, time.Time{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,14 +278,14 @@ func TestLoadFaults(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got, err := Load(t.Context(), mem, ".", es, nil); err != nil || got.Len() != 0 {
+	if got, err := Load(t.Context(), mem, ".", es, time.Time{}, nil); err != nil || got.Len() != 0 {
 		t.Errorf("%d, %v", got.Len(), err)
 	}
 	// A store whose listings show what it hasn't is not asked forever.
 	ghosts := faulty.Store(mem)
 	ghosts.SetRules(faulty.On(faulty.OnOp("Open"), faulty.Fail(backends.ErrChanged)))
 	saveSome(t, mem, nil, 0, 1)
-	if _, err := Load(t.Context(), ghosts, ".", listed(t, mem, "."), nil); !errors.Is(err, backends.ErrChanged) {
+	if _, err := Load(t.Context(), ghosts, ".", listed(t, mem, "."), time.Time{}, nil); !errors.Is(err, backends.ErrChanged) {
 		t.Errorf("%v", err)
 	}
 }

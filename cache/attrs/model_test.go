@@ -63,8 +63,9 @@ func (w *world) step(pause int64) {
 	s := hooked{w.bad, w.before}
 	switch w.r.IntN(6) {
 	case 0: // looks
+		asked := time.Unix(0, w.at)
 		if es, err := listRecords(w.t.Context(), s, "."); err == nil {
-			if d, err := Load(w.t.Context(), s, ".", es, w.machines[i]); err == nil {
+			if d, err := Load(w.t.Context(), s, ".", es, asked, w.machines[i]); err == nil {
 				w.machines[i] = d
 			}
 		}

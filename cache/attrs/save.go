@@ -53,7 +53,11 @@ func save(ctx context.Context, s backends.Store, dir string, prev *Dir, changes 
 	if err == nil {
 		var rs []*record
 		if rs, err = putRecords(ctx, s, dir, entries, max(at, prev.id+1)); err == nil {
-			d := newDir(append(rs, prev.records...), prev)
+			seen := prev.seen
+			if len(prev.records) == 0 {
+				seen = at
+			}
+			d := newDir(append(rs, prev.records...), seen, prev)
 			return tidy(ctx, s, dir, d, alive, at), nil
 		}
 	}
@@ -124,14 +128,18 @@ func removeRecords(ctx context.Context, s backends.Store, dir string, d *Dir, rs
 	}
 	errs := backends.RemoveMany(ctx, s, removals)
 	gone := map[*record]bool{}
+	seen := d.seen
 	for i, r := range rs {
 		err := errs[i]
 		// ErrChanged: somebody else was faster, or has put something of his
 		// own there, which the next listing will show.
 		gone[r] = err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, backends.ErrChanged)
+		if err != nil && gone[r] {
+			seen = 0 // others merge, too: look before the next merge
+		}
 	}
 	left := slices.DeleteFunc(slices.Clone(d.records), func(r *record) bool { return gone[r] })
-	return newDir(left, d), len(left) == len(d.records)-len(rs)
+	return newDir(left, seen, d), len(left) == len(d.records)-len(rs)
 }
 
 // latest is the last time that now has returned.

@@ -68,7 +68,7 @@ func TestScale(t *testing.T) {
 				final += e.Size
 			}
 			start = time.Now()
-			d, err := Load(t.Context(), mem, ".", es, nil)
+			d, err := Load(t.Context(), mem, ".", es, time.Time{}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
