@@ -315,7 +315,7 @@ func (c *FS) runAttrs(ctx context.Context, j *job) outcome {
 	var err error
 	now := prev
 	if len(changes) > 0 {
-		now, err = attrs.Save(ctx, c.store, at, prev, changes, alive)
+		now, err = attrs.Save(ctx, c.store, at, prev, changes, alive, dirTrust*c.cfg.TTL)
 	}
 	c.ns.Lock()
 	defer c.ns.Unlock()

@@ -72,7 +72,7 @@ func TestLastWriterWins(t *testing.T) {
 	a = mustSave(t, s, ".", a, mode(2), nil)
 	b := load(t, s, ".", nil)
 	// A machine whose clock is a day behind saw what it changes.
-	b, err := save(t.Context(), s, ".", b, mode(3), nil, now()-24*60*60*1e9)
+	b, err := save(t.Context(), s, ".", b, mode(3), nil, maxTrust, now()-24*60*60*1e9)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,12 +104,12 @@ func TestBadChanges(t *testing.T) {
 		"": {}, "..": {}, "a/b": {}, "a\x00": {},
 		"mode": {Mode: ptr(uint32(0o100644))},
 	} {
-		if _, err := Save(t.Context(), s, ".", nil, map[string]Attr{name: a, "good": {}}, nil); !errors.Is(err, fs.ErrInvalid) {
+		if _, err := Save(t.Context(), s, ".", nil, map[string]Attr{name: a, "good": {}}, nil, maxTrust); !errors.Is(err, fs.ErrInvalid) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
 	large := map[string]Attr{"f": {Xattrs: map[string][]byte{"user.x": make([]byte, maxEntry)}}}
-	if _, err := Save(t.Context(), s, ".", nil, large, nil); !errors.Is(err, backends.ErrTooLarge) {
+	if _, err := Save(t.Context(), s, ".", nil, large, nil, maxTrust); !errors.Is(err, backends.ErrTooLarge) {
 		t.Errorf("large: %v", err)
 	}
 	if n := s.Calls(); n != 0 {

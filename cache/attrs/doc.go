@@ -40,7 +40,7 @@
 //
 // # Looking before a merge
 //
-// Whoever merges needs no listing if what it knows is not older than trust: it
+// Whoever merges needs no listing if what it knows is not older than maxTrust: it
 // listed the records, or put them all itself, so lately. Two things depend on
 // that, and both only on the hour in which nothing is dropped:
 //

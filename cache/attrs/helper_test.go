@@ -52,7 +52,7 @@ func load(t testing.TB, s backends.Store, dir string, prev *Dir) *Dir {
 
 func mustSave(t testing.TB, s backends.Store, dir string, prev *Dir, changes map[string]Attr, alive Alive) *Dir {
 	t.Helper()
-	d, err := Save(t.Context(), s, dir, prev, changes, alive)
+	d, err := Save(t.Context(), s, dir, prev, changes, alive, maxTrust)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,19 +25,19 @@ const (
 	// keepDead is for how long an entry is kept, in nanoseconds, although what it
 	// describes is not there.
 	keepDead = int64(time.Hour)
-	// trust is for how long records that were seen are taken to be there, in
-	// nanoseconds: a small part of keepDead, whose rest is for requests that take
-	// long and for clocks that differ.
-	trust = int64(5 * time.Minute)
+	// maxTrust is for how long at most records that were seen are taken to be there:
+	// a small part of keepDead, whose rest is for requests that take long and for
+	// clocks that differ.
+	maxTrust = 5 * time.Minute
 )
 
 // tidy merges records if there are too many, and returns what is known then; on
 // an error, what was known.
-func tidy(ctx context.Context, s backends.Store, dir string, d *Dir, alive Alive, at int64) *Dir {
+func tidy(ctx context.Context, s backends.Store, dir string, d *Dir, alive Alive, trust time.Duration, at int64) *Dir {
 	if p := d.plan(maxRecords, alive, at); p.nothing() {
 		return d
 	}
-	if !d.current(at) {
+	if !d.current(trust, at) {
 		listed, err := listRecords(ctx, s, dir)
 		if err != nil {
 			return d
@@ -75,7 +75,9 @@ func tidy(ctx context.Context, s backends.Store, dir string, d *Dir, alive Alive
 // merge of what is not there any more brings back what they dropped; but they
 // drop nothing that is not older than keepDead, and of a name only the last entry,
 // so whatever could be hurt by what comes back is in d. See the package's comment.
-func (d *Dir) current(at int64) bool { return d.seen <= at && at-d.seen < trust }
+func (d *Dir) current(trust time.Duration, at int64) bool {
+	return d.seen <= at && at-d.seen < int64(trust)
+}
 
 // plan is what tidying up would do.
 type plan struct {

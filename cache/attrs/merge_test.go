@@ -104,27 +104,32 @@ func TestMergeWithoutListing(t *testing.T) {
 	s := faulty.Store(newMemory(t))
 	at := now()
 	var d *Dir
-	saveAll := func(from, to int) {
+	saveAll := func(from, to int, trust time.Duration) {
 		t.Helper()
 		for i := from; i < to; i++ {
 			at++
 			var err error
-			if d, err = save(t.Context(), s, ".", d, map[string]Attr{name(i): {Version: "v", Mtime: ptr(int64(i))}}, nil, at); err != nil {
+			if d, err = save(t.Context(), s, ".", d, map[string]Attr{name(i): {Version: "v", Mtime: ptr(int64(i))}}, nil, trust, at); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	saveAll(0, 500)
+	saveAll(0, 500, maxTrust)
 	if n := s.Calls("List"); n != 0 {
 		t.Errorf("500 saves of who knows all records listed them %d times", n)
 	}
-	at += trust
-	saveAll(500, 1000)
+	at += int64(maxTrust)
+	saveAll(500, 1000, time.Hour)
 	if n := s.Calls("List"); n != 1 {
 		t.Errorf("500 saves after a pause listed the records %d times", n)
 	}
-	wantSome(t, d, 1000)
-	wantSome(t, load(t, s, ".", nil), 1000)
+	at += int64(time.Second)
+	saveAll(1000, 1100, time.Second)
+	if n := s.Calls("List"); n != 2 {
+		t.Errorf("100 saves of who believes nothing longer than a second listed the records %d times", n-1)
+	}
+	wantSome(t, d, 1100)
+	wantSome(t, load(t, s, ".", nil), 1100)
 	if n := len(listed(t, s, ".")); n > maxRecords {
 		t.Errorf("%d records", n)
 	}
@@ -243,7 +248,7 @@ func TestSaveAgain(t *testing.T) {
 	for _, effect := range []faulty.Effect{faulty.Fail(errDown), faulty.LostAnswer(errDown), faulty.CutBody(3)} {
 		s := faulty.Store(newMemory(t), faulty.On(faulty.And(faulty.OnOp("Put"), faulty.Nth(2)), effect))
 		d := mustSave(t, s, ".", nil, every, nil)
-		if _, err := Save(t.Context(), s, ".", d, map[string]Attr{"f": {Version: "1"}}, nil); err == nil {
+		if _, err := Save(t.Context(), s, ".", d, map[string]Attr{"f": {Version: "1"}}, nil, maxTrust); err == nil {
 			t.Error("no error")
 		}
 		d = mustSave(t, s, ".", d, map[string]Attr{"f": {Version: "2"}}, nil)
@@ -303,7 +308,7 @@ func TestDrop(t *testing.T) {
 		t.Helper()
 		at += pause
 		var err error
-		if d, err = save(t.Context(), s, ".", d, changes, alive, at); err != nil {
+		if d, err = save(t.Context(), s, ".", d, changes, alive, maxTrust, at); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -367,7 +372,7 @@ func TestNoDropBesideOtherFormat(t *testing.T) {
 	put(t, s, newRecordName(1), string(bad["newer"]))
 	d := load(t, s, ".", nil)
 	at := now() - 10*int64(time.Hour)
-	d, err := save(t.Context(), s, ".", d, map[string]Attr{"f": {Removed: true}}, nil, at)
+	d, err := save(t.Context(), s, ".", d, map[string]Attr{"f": {Removed: true}}, nil, maxTrust, at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -384,7 +389,7 @@ func TestMergedComesLater(t *testing.T) {
 	d := saveSome(t, s, nil, 0, maxRecords)
 	last := listed(t, s, ".")[maxRecords-1].Name
 	at := now() - 24*int64(time.Hour)
-	d, err := save(t.Context(), s, ".", d, map[string]Attr{name(maxRecords): {Version: "v", Mtime: ptr(int64(maxRecords))}}, nil, at)
+	d, err := save(t.Context(), s, ".", d, map[string]Attr{name(maxRecords): {Version: "v", Mtime: ptr(int64(maxRecords))}}, nil, maxTrust, at)
 	if err != nil {
 		t.Fatal(err)
 	}

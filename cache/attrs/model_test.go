@@ -95,7 +95,7 @@ func (w *world) step(pause int64) {
 	for {
 		w.at++
 		at := w.at
-		d, err := save(w.t.Context(), s, ".", w.machines[i], changes, w.alive, at)
+		d, err := save(w.t.Context(), s, ".", w.machines[i], changes, w.alive, maxTrust, at)
 		if err != nil {
 			continue
 		}

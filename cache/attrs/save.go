@@ -35,14 +35,19 @@ type Alive = func(name string, v backends.Version) bool
 // until then what it describes may be on its way. With alive nil only those go
 // that say that nothing is recorded.
 //
+// Records that are known to have been there no longer than trust ago, and not
+// longer than maxTrust, are merged without a look whether they still are. That is for
+// how long the caller believes that the directory is the one that it was: if
+// it was removed and made again, what was recorded in the old one comes back.
+//
 // A change that can't be recorded is an error matching [fs.ErrInvalid] (no name
 // of a file, a mode beyond 07777) or [backends.ErrTooLarge], and nothing is saved.
-func Save(ctx context.Context, s backends.Store, dir string, prev *Dir, changes map[string]Attr, alive Alive) (*Dir, error) {
-	return save(ctx, s, dir, prev, changes, alive, now())
+func Save(ctx context.Context, s backends.Store, dir string, prev *Dir, changes map[string]Attr, alive Alive, trust time.Duration) (*Dir, error) {
+	return save(ctx, s, dir, prev, changes, alive, trust, now())
 }
 
 // save is Save at a time of day in nanoseconds.
-func save(ctx context.Context, s backends.Store, dir string, prev *Dir, changes map[string]Attr, alive Alive, at int64) (*Dir, error) {
+func save(ctx context.Context, s backends.Store, dir string, prev *Dir, changes map[string]Attr, alive Alive, trust time.Duration, at int64) (*Dir, error) {
 	if prev == nil {
 		prev = &Dir{}
 	}
@@ -58,7 +63,7 @@ func save(ctx context.Context, s backends.Store, dir string, prev *Dir, changes 
 				seen = at
 			}
 			d := newDir(append(rs, prev.records...), seen, prev)
-			return tidy(ctx, s, dir, d, alive, at), nil
+			return tidy(ctx, s, dir, d, alive, min(trust, maxTrust), at), nil
 		}
 	}
 	return nil, backends.WrapPath("save attributes", dir, err)

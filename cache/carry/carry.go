@@ -171,7 +171,7 @@ func (c *store) save(ctx context.Context, name string, a attrs.Attr, v backends.
 	a.Version = v
 	dir, err := attrs.Read(ctx, c.lean, path.Dir(name))
 	if err == nil {
-		_, err = attrs.Save(ctx, c.lean, path.Dir(name), dir, map[string]attrs.Attr{path.Base(name): a}, nil)
+		_, err = attrs.Save(ctx, c.lean, path.Dir(name), dir, map[string]attrs.Attr{path.Base(name): a}, nil, 0)
 	}
 	if err != nil {
 		return &fs.PathError{Op: "put", Path: name, Err: fmt.Errorf("the content is stored, but not its mode and what else was recorded of it: %w", err)}

@@ -60,7 +60,7 @@ func TestCarry(t *testing.T) {
 			_, err := attrs.Save(ctx, raw, "d", nil, map[string]attrs.Attr{
 				"run":  {Version: run.Version, Mode: ptr(uint32(0o755)), Mtime: ptr(int64(5)), Xattrs: map[string][]byte{"user.a": []byte("b")}},
 				"link": {Version: link.Version, Symlink: true, Target: "run"},
-			}, nil)
+			}, nil, 0)
 			must(err)
 			s := carry.Store(raw)
 			want := func(name string, mode uint32, old bool) {
