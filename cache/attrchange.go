@@ -107,7 +107,7 @@ func (r *replaying) root() {
 	n.SetAccessed(timeOf(rec.Atime))
 	dirOf(n).recorded = true
 	if rec.Attrs {
-		r.c.markAttrs(n, n)
+		r.c.markAttrs(n, n, ".")
 	}
 }
 

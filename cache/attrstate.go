@@ -42,12 +42,30 @@ type dirAttrs struct {
 	records []backends.Entry
 	loaded  time.Time // when known was asked for, zero if never
 	saved   time.Time // when this machine last saved
+	series  time.Time // when it did so first, of the saves that followed each other
 	// saving: a record is on its way. unsure is when it was found that one may have
 	// arrived although this machine has heard otherwise; zero once it was asked.
 	saving bool
 	unsure time.Time
 	dirty  map[*tree.Node]struct{}
 	job    *job // not nil while dirty has something
+}
+
+// rest returns until when what changes now waits for more: for as long after the last
+// save as the saves have been going on. Where files are unpacked into many
+// directories in turn, each save has more files than the one before it instead of
+// one, and the number of records grows with the logarithm of the time.
+func (k *dirAttrs) rest() time.Time {
+	return k.saved.Add(min(k.saved.Sub(k.series), maxAttrRest))
+}
+
+// hasSaved notes a save. FS.ns is held.
+func (k *dirAttrs) hasSaved() {
+	now := time.Now()
+	if now.Sub(k.saved) > maxAttrRest {
+		k.series = now
+	}
+	k.saved = now
 }
 
 // attrsOf returns what is remembered of n's attributes.
@@ -143,9 +161,9 @@ func (c *FS) attrVersion(n *tree.Node) (v backends.Version, ok bool) {
 	return f.base.version, true
 }
 
-// markAttrs says that the records lack something of n, which is in p or is
-// going to be. c.ns is held.
-func (c *FS) markAttrs(n, p *tree.Node) {
+// markAttrs says that the records lack something of n, which is called name in p or
+// is going to be. c.ns is held.
+func (c *FS) markAttrs(n, p *tree.Node, name string) {
 	if c.cfg.NoAttributes {
 		return
 	}
@@ -162,7 +180,31 @@ func (c *FS) markAttrs(n, p *tree.Node) {
 			k.job = c.q.newJob(jobAttrs, func(j *job) { j.d = p })
 		}
 	}
-	c.q.touch(dirOf(p).records.job)
+	c.touchAttrs(p, c.eager(n, p, name))
+}
+
+// touchAttrs says that attributes in p have changed. Where saves follow each other
+// they wait for more, but for those that are eager. c.ns is held.
+func (c *FS) touchAttrs(p *tree.Node, eager bool) {
+	k := &dirOf(p).records
+	var rest time.Time
+	if !eager {
+		rest = k.rest()
+	}
+	c.q.touchAttrs(k.job, rest)
+}
+
+// eager reports whether the attributes of n, which is called name in p, are not to
+// wait for those of others: until they are saved, other machines would see a link as
+// a file, more than they may, or another file than the one that they know by that
+// name. c.ns is held.
+func (c *FS) eager(n, p *tree.Node, name string) bool {
+	def := c.cfg.FileMode
+	if n.IsDir() {
+		def = c.cfg.DirMode
+	}
+	const others = 0o077
+	return n.Type() == fs.ModeSymlink || def&others&^c.tree.Attr(n).Mode != 0 || dirOf(p).records.known.Has(name)
 }
 
 // unmarkAttrs is the reverse: records have it all, or n has no name any more.
@@ -199,25 +241,21 @@ func (c *FS) noteAttrs(n, p *tree.Node, name string) bool {
 		// directory's, or that of the same bytes in S3. Whoever saves finds out.
 		asked := !k.loaded.IsZero()
 		if special && (!have || !sameEntry(want, got)) || !special && (have || !asked) {
-			c.markAttrs(n, p)
+			c.markAttrs(n, p, name)
 		}
 	case special:
-		c.markAttrs(n, p)
+		c.markAttrs(n, p, name)
 	}
 	if attrsOf(n).in != nil {
-		c.markAttrs(n, p) // perhaps it has moved
+		c.markAttrs(n, p, name) // perhaps it has moved
 		return true
 	}
 	return false
 }
 
-// attrsArrived is called when the store has got d: what is recorded of the
-// names in it can go there. c.ns is held.
-func (c *FS) attrsArrived(d *dir) {
-	if j := d.records.job; j != nil {
-		c.q.touch(j)
-	}
-}
+// attrsArrived is called when the store has got p, or something in it: what is
+// recorded of the names in it can go there. c.ns is held.
+func (c *FS) attrsArrived(p *tree.Node) { c.touchAttrs(p, false) }
 
 // leaveRecords makes ghosts of the records of the directory n, which is at at
 // and about to leave, and reports whether there may be others. c.ns is held.
@@ -341,7 +379,7 @@ func (c *FS) runAttrs(ctx context.Context, j *job) outcome {
 	}
 	d.records.known = now
 	if len(changes) > 0 {
-		d.records.saved = time.Now()
+		d.records.hasSaved()
 	}
 	for name, node := range nodes {
 		if attrsOf(node).in != n {
@@ -369,7 +407,7 @@ func (c *FS) runAttrs(ctx context.Context, j *job) outcome {
 		return outcome{}
 	}
 	if c.anyAttrs(n) {
-		c.q.touch(j) // changed meanwhile
+		c.touchAttrs(n, false) // changed meanwhile
 	}
 	return outcome{}
 }
@@ -383,7 +421,7 @@ func (c *FS) attrChanges(n *tree.Node) (changes map[string]attrs.Attr, nodes map
 		p, name, ok := c.attrPlace(node)
 		v, there := c.attrVersion(node)
 		if ok && p != n {
-			c.markAttrs(node, p) // renamed, or that failed
+			c.markAttrs(node, p, name) // renamed, or that failed
 			continue
 		}
 		if !ok || !there {

@@ -248,7 +248,7 @@ func (c *FS) arrivedIn(b *batch, n *tree.Node) {
 		if d.recorded {
 			c.record(b, n, nil, "")
 		}
-		c.attrsArrived(d)
+		c.attrsArrived(n)
 	}
 }
 

@@ -18,6 +18,9 @@ const (
 	maxGrace = 2 * time.Second
 	// attrGrace is how many graces attributes wait for the next ones.
 	attrGrace = 3
+	// maxAttrRest is how long they wait at most for more while others keep the
+	// queue busy; see dirAttrs.rest.
+	maxAttrRest = 30 * time.Second
 	// defaultUploads is how many changes are on their way at once.
 	defaultUploads = 64
 	// retryFirst and retryMax are the pauses before a failed change is tried
@@ -53,6 +56,10 @@ type job struct {
 	again   bool // touched while it was running
 	hurry   bool // somebody waits for it
 	dropped bool
+	// rest is until when attributes wait for more, unless the queue becomes quiet or
+	// eager says that some are not to wait.
+	rest  time.Time
+	eager bool
 	// wait is the job that has to end first, waiters those that wait for this.
 	// It is a soft wait if there is another way where it would be a circle.
 	wait    *job
@@ -87,6 +94,8 @@ type queue struct {
 	count   int // running
 	most    int // ever running at once
 	ends    uint64
+	active  time.Time // when something was touched last
+	resting bool      // jobs in the heap are due when their rest ends
 	stopped bool
 	sweep   *job
 	load    pressure
@@ -162,6 +171,23 @@ func (q *queue) touch(j *job) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.touchLocked(j)
+}
+
+// touchAttrs is touch for attributes that wait for more until rest, or not if that
+// is zero.
+func (q *queue) touchAttrs(j *job, rest time.Time) {
+	if j == nil {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	j.rest, j.eager = rest, j.eager || rest.IsZero()
+	q.touchLocked(j)
+}
+
+// touchLocked is touch with q.mu held.
+func (q *queue) touchLocked(j *job) {
 	if j.dropped {
 		return
 	}
@@ -170,6 +196,7 @@ func (q *queue) touch(j *job) {
 	}
 	now := time.Now()
 	q.load.change(now)
+	q.active = now
 	if j.first.IsZero() {
 		j.first = now
 	}
@@ -179,6 +206,9 @@ func (q *queue) touch(j *job) {
 	}
 	if limit := j.first.Add(maxGrace); due.After(limit) {
 		due = limit
+	}
+	if !j.eager && j.rest.After(due) {
+		due = j.rest
 	}
 	switch {
 	case j.hurry:
@@ -194,6 +224,7 @@ func (q *queue) schedule(j *job, due time.Time) {
 	if j.dropped || q.stopped {
 		return
 	}
+	q.resting = q.resting || !j.rest.IsZero() && due.Equal(j.rest)
 	if j.running {
 		j.again = true
 		j.due = due
@@ -214,6 +245,18 @@ func (q *queue) schedule(j *job, due time.Time) {
 	if j.index == 0 { // else dispatch wakes early enough for the one before it
 		q.poke()
 	}
+}
+
+// endRests makes due what waits for more: nobody changes anything at the moment. q.mu
+// is held.
+func (q *queue) endRests(now time.Time) {
+	q.resting = false
+	for _, j := range q.heap {
+		if !j.rest.IsZero() && j.due.Equal(j.rest) && j.due.After(now) {
+			j.due = now
+		}
+	}
+	heap.Init(&q.heap)
 }
 
 // hurryAll makes everything be done that is not in a pause after a failure.
@@ -268,6 +311,10 @@ func (q *queue) dispatch() {
 		q.mu.Lock()
 		now := time.Now()
 		sleep := time.Hour
+		quiet := q.active.Add(attrGrace * q.grace).Sub(now)
+		if q.resting && quiet <= 0 {
+			q.endRests(now)
+		}
 		for !q.stopped && len(q.heap) > 0 && q.count < q.max {
 			j := q.heap[0]
 			if wait := j.due.Sub(now); wait > 0 {
@@ -289,6 +336,9 @@ func (q *queue) dispatch() {
 			}
 			q.begin(j)
 		}
+		if q.resting {
+			sleep = min(sleep, quiet)
+		}
 		stopped := q.stopped
 		q.mu.Unlock()
 		if stopped {
@@ -304,7 +354,7 @@ func (q *queue) dispatch() {
 
 // begin runs j. q.mu is held.
 func (q *queue) begin(j *job) {
-	j.running, j.again = true, false
+	j.running, j.again, j.eager = true, false, false
 	j.first = time.Time{}
 	j.begun++
 	q.count++

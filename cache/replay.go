@@ -199,7 +199,7 @@ func (r *replaying) node(id uint64, depth int) *tree.Node {
 		c.log.Error("two entries of the journal have one name", "name", string(rec.Name))
 	}
 	if rec.Attrs {
-		c.markAttrs(n, p)
+		c.markAttrs(n, p, string(rec.Name))
 	}
 	r.made[id] = n
 	return n

@@ -210,7 +210,7 @@ func (c *FS) inSync(b *batch, f *file) bool {
 	c.forgetRecord(b, f.node)
 	if at := f.attrs.in; at != nil {
 		c.record(b, f.node, nil, "")
-		c.attrsArrived(dirOf(at))
+		c.attrsArrived(at)
 	}
 	f.rehold()
 	if j != nil {

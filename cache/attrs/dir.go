@@ -40,13 +40,27 @@ func (d *Dir) Lookup(name string, v backends.Version) (Attr, bool) {
 	if d == nil {
 		return Attr{}, false
 	}
-	i, ok := slices.BinarySearchFunc(d.index, name, func(h hit, name string) int {
-		return strings.Compare(h.name, name)
-	})
+	i, ok := d.find(name)
 	if !ok || d.index[i].Removed || d.index[i].Version != v {
 		return Attr{}, false
 	}
 	return d.index[i].Attr, true
+}
+
+// Has reports whether anything was ever recorded of name, as far as that is known.
+func (d *Dir) Has(name string) bool {
+	if d == nil {
+		return false
+	}
+	_, ok := d.find(name)
+	return ok
+}
+
+// find returns where name is in the index, or would be.
+func (d *Dir) find(name string) (int, bool) {
+	return slices.BinarySearchFunc(d.index, name, func(h hit, name string) int {
+		return strings.Compare(h.name, name)
+	})
 }
 
 // Len returns of how many names something is recorded, of whatever version.

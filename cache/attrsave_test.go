@@ -1,0 +1,226 @@
+package cache_test
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/cache"
+)
+
+// unpacking writes files into directories in turn, as tar does with an archive in
+// such an order, and counts what their records cost. The clock is that of the
+// test: a round is as long as it says.
+type unpacking struct {
+	t     *testing.T
+	p     *probe
+	f     *cache.FS
+	dirs  []backends.Node
+	round int
+	ops   map[string]int // requests about records
+}
+
+func newUnpacking(t *testing.T, dirs int) *unpacking {
+	u := &unpacking{t: t, p: newProbe(newMemory(t)), ops: map[string]int{}}
+	u.f = newCache(t, u.p, cache.Config{Durability: "writeback", TTL: 5 * time.Second, Identity: "test:unpacking"})
+	for i := range dirs {
+		u.dirs = append(u.dirs, mkdir(t, u.f, fmt.Sprint("d", i), 0o755))
+	}
+	u.p.setRefuse(func(op, name string) error {
+		if op == "list" || strings.Contains(name, backends.RecordPrefix) {
+			u.ops[op]++ // the probe's lock is held
+		}
+		return nil
+	})
+	return u
+}
+
+// inTurn unpacks a file into each directory, with a time of its own, each a pause
+// after the one before it.
+func (u *unpacking) inTurn(pause time.Duration) {
+	u.t.Helper()
+	for i, d := range u.dirs {
+		n, _, h, err := u.f.Create(u.t.Context(), d, u.name(u.round), os.O_WRONLY, backends.CreateAttr{Mode: 0o644})
+		if err != nil {
+			u.t.Fatal(err)
+		}
+		writeAt(u.t, h, "x", 0)
+		if err := closeFile(u.t, h); err != nil {
+			u.t.Fatal(err)
+		}
+		setAttr(u.t, u.f, n, backends.AttrChange{Set: backends.SetMtime, Mtime: u.time(u.round, i)})
+		time.Sleep(pause)
+	}
+	u.round++
+}
+
+func (u *unpacking) name(round int) string { return fmt.Sprint("f", round) }
+
+func (u *unpacking) time(round, dir int) time.Time {
+	return someTime.Add(time.Duration(round*len(u.dirs) + dir))
+}
+
+// count returns how many requests there were about records.
+func (u *unpacking) count(op string) int {
+	u.p.mu.Lock()
+	defer u.p.mu.Unlock()
+	return u.ops[op]
+}
+
+// elsewhere is another machine that has seen nothing yet.
+func (u *unpacking) elsewhere() *cache.FS {
+	u.t.Helper()
+	return newCache(u.t, plain{u.p.Store}, cache.Config{Identity: "test:elsewhere"})
+}
+
+// wantAll fails unless another machine sees all times.
+func (u *unpacking) wantAll() {
+	u.t.Helper()
+	there := u.elsewhere()
+	for i := range u.dirs {
+		for round := range u.round {
+			if _, a := lookup(u.t, there, fmt.Sprintf("d%d/%s", i, u.name(round))); !a.Mtime.Equal(u.time(round, i)) {
+				u.t.Fatalf("elsewhere d%d/%s has the time %v", i, u.name(round), a.Mtime)
+			}
+		}
+	}
+}
+
+// An archive whose files go round many directories costs a record for many of a
+// directory's files, although each comes long after the one before it, and no
+// listing for what this machine has itself put there.
+func TestUnpackingInTurnCosts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const dirs, rounds = 40, 50
+		u := newUnpacking(t, dirs)
+		for range rounds {
+			u.inTurn(50 * time.Millisecond)
+		}
+		syncAll(t, u.f)
+		puts, removals, lists := u.count("put"), u.count("remove"), u.count("list")
+		t.Logf("%d files in %d directories, %d rounds of 2 s: %d puts and %d removals of records, %d listings",
+			dirs*rounds, dirs, rounds, puts, removals, lists)
+		if puts > dirs*rounds/5 || removals > dirs*rounds/5 || lists > dirs {
+			t.Error("that is too many")
+		}
+		u.wantAll()
+	})
+}
+
+// What waits for more does not wait any more when nobody changes anything: then
+// the records are there within a second of the last change.
+func TestAttributesDontRestInQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnpacking(t, 10)
+		for range 20 {
+			u.inTurn(200 * time.Millisecond)
+		}
+		before := u.count("put")
+		time.Sleep(time.Second)
+		if n := u.count("put") - before; n == 0 {
+			t.Error("no attributes were waiting")
+		}
+		u.wantAll()
+	})
+}
+
+// A barrier doesn't wait for the rest of attributes.
+func TestBarriersEndTheRest(t *testing.T) {
+	for name, sync := range map[string]func(*testing.T, *unpacking){
+		"sync": func(t *testing.T, u *unpacking) { syncAll(t, u.f) },
+		"fsync": func(t *testing.T, u *unpacking) {
+			for i := range u.dirs {
+				n, _ := lookup(t, u.f, fmt.Sprintf("d%d/%s", i, u.name(u.round-1)))
+				if err := openFile(t, u.f, n, os.O_RDONLY).Sync(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u := newUnpacking(t, 10)
+				for range 20 {
+					u.inTurn(200 * time.Millisecond)
+				}
+				before, since := u.count("put"), time.Now()
+				sync(t, u)
+				if d := time.Since(since); d > 100*time.Millisecond {
+					t.Errorf("it took %v", d)
+				}
+				if n := u.count("put") - before; n == 0 {
+					t.Error("no attributes were waiting")
+				}
+				u.wantAll()
+			})
+		})
+	}
+}
+
+// Attributes of new files wait for more; others don't: a link that would be seen as a
+// file, a mode that hides the file, and what is known by that name.
+func TestEagerAttributes(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*testing.T, *unpacking)
+		seen   func(*testing.T, *cache.FS) bool
+		rests  bool
+	}{
+		"new file": {
+			func(t *testing.T, u *unpacking) {
+				setAttr(t, u.f, createIn(t, u.f, "d0", "new", "x"), backends.AttrChange{Set: backends.SetMode, Mode: 0o755})
+			},
+			func(t *testing.T, f *cache.FS) bool { _, a := lookup(t, f, "d0/new"); return a.Mode == 0o755 },
+			true,
+		},
+		"link": {
+			func(t *testing.T, u *unpacking) { symlink(t, u.f, u.dirs[0], "link", "f0") },
+			func(t *testing.T, f *cache.FS) bool {
+				_, a := lookup(t, f, "d0/link")
+				return a.Mode.Type() == fs.ModeSymlink
+			},
+			false,
+		},
+		"secret": {
+			func(t *testing.T, u *unpacking) {
+				setAttr(t, u.f, createIn(t, u.f, "d0", "secret", "x"), backends.AttrChange{Set: backends.SetMode, Mode: 0o600})
+			},
+			func(t *testing.T, f *cache.FS) bool { _, a := lookup(t, f, "d0/secret"); return a.Mode == 0o600 },
+			false,
+		},
+		"known file": {
+			func(t *testing.T, u *unpacking) {
+				n, _ := lookup(t, u.f, "d0/f0")
+				setAttr(t, u.f, n, backends.AttrChange{Set: backends.SetMode, Mode: 0o755})
+			},
+			func(t *testing.T, f *cache.FS) bool { _, a := lookup(t, f, "d0/f0"); return a.Mode == 0o755 },
+			false,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u := newUnpacking(t, 10)
+				for range 10 {
+					u.inTurn(200 * time.Millisecond)
+				}
+				for before := u.count("put"); u.count("put") == before; {
+					u.inTurn(200 * time.Millisecond)
+				} // all were saved, and the next time is far away
+				c.change(t, u)
+				u.inTurn(200 * time.Millisecond) // 2 s
+				u.inTurn(50 * time.Millisecond)
+				if c.seen(t, u.elsewhere()) == c.rests {
+					t.Errorf("seen elsewhere after 2.5 s: %v", !c.rests)
+				}
+				syncAll(t, u.f)
+				if !c.seen(t, u.elsewhere()) {
+					t.Error("not seen elsewhere after a sync")
+				}
+			})
+		})
+	}
+}
