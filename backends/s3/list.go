@@ -70,6 +70,9 @@ func (s *Store) lister(ctx context.Context, op, dir, after, delimiter string) (*
 		l.start = s.keys.prefix + after
 	default:
 		l.start = l.prefix + after
+		if s.keys.records && after == backends.RecordPrefix {
+			l.first = recordsPage
+		}
 	}
 	if l.skipped() {
 		return nil, nil
@@ -162,6 +165,7 @@ type lister struct {
 	only      string // keys that begin with this, not all below the prefix
 	delimiter string
 	start     string  // list after this key
+	first     int     // keys of the first page, if it is to be smaller than others
 	token     *string // of the next page
 	more      bool    // there are further pages
 	any       bool    // anything was listed, the marker of the directory itself included
@@ -172,6 +176,12 @@ type lister struct {
 // maxWaiting bounds the keys that wait for a decision, in pages; beyond it the
 // directory is asked for.
 const maxWaiting = 4
+
+// recordsPage is how many keys the first page of a listing has that begins with the
+// records of a directory. Whoever asks that wants no more than those, which are few, and
+// a page of a large directory takes both sides longer than all the rest of the
+// request.
+const recordsPage = 50
 
 // next returns the next item.
 func (l *lister) next() (item, bool, error) {
@@ -228,8 +238,12 @@ func (l *lister) hidden(it item) (decided, hidden bool) {
 // page puts the next page into the queue.
 func (l *lister) page() error {
 	s := l.s
+	n := s.cfg.PageSize
+	if l.token == nil && l.first > 0 {
+		n = min(n, l.first)
+	}
 	in := &s3.ListObjectsV2Input{
-		Bucket: s.bucket(), Prefix: aws.String(cmp.Or(l.only, l.prefix)), MaxKeys: aws.Int32(int32(s.cfg.PageSize)), EncodingType: types.EncodingTypeUrl,
+		Bucket: s.bucket(), Prefix: aws.String(cmp.Or(l.only, l.prefix)), MaxKeys: aws.Int32(int32(n)), EncodingType: types.EncodingTypeUrl,
 		ContinuationToken: l.token, RequestPayer: s.payer(),
 	}
 	if l.delimiter != "" {

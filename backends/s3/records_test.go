@@ -1,7 +1,11 @@
 package s3_test
 
 import (
+	"fmt"
 	"io/fs"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/agentfs/agentfs/backends"
@@ -56,4 +60,49 @@ func TestRecords(t *testing.T) {
 	wantIs(t, "Remove", lean.Remove(ctx, record, backends.If{}), nil)
 	wantIs(t, "RemoveMany", backends.RemoveMany(ctx, lean, []backends.Removal{{Name: below}})[0], nil)
 	want(t, "keys", srv.Keys(t), []string{"p/" + record + "x/below", "p/.agentfs-other", "p/.agentfs/" + record})
+}
+
+// Whoever looks for the records of a large directory gets a small page; who lists
+// all of it from there on gets all, by large ones.
+func TestRecordsOfALargeDirectory(t *testing.T) {
+	const files, records = 300, 10
+	srv := s3test.Fake(t)
+	p := s3test.NewProxy(t, srv)
+	lean := srv.Through(p).Store(t).Lean()
+	var all []string
+	for i := range records {
+		all = append(all, fmt.Sprintf("%s-%02d", backends.RecordPrefix, i))
+	}
+	for i := range files {
+		all = append(all, fmt.Sprintf("f%03d", i))
+	}
+	for _, name := range all {
+		srv.Put(t, "d/"+name, "x")
+	}
+	var mu sync.Mutex
+	var pages []string
+	p.Inject(func(r s3test.Request) s3test.Fault {
+		mu.Lock()
+		defer mu.Unlock()
+		pages = append(pages, r.Query.Get("max-keys"))
+		return s3test.Fault{}
+	})
+	n := 0
+	for e, err := range lean.List(t.Context(), "d", backends.RecordPrefix) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(e.Base(), backends.RecordPrefix) {
+			break
+		}
+		n++
+	}
+	if n != records || !slices.Equal(pages, []string{"50"}) {
+		t.Errorf("%d records in pages of %q", n, pages)
+	}
+	pages = nil
+	want(t, "all from the records on", keys(t, lean.List(t.Context(), "d", backends.RecordPrefix)), all)
+	if !slices.Equal(pages, []string{"50", "1000"}) {
+		t.Errorf("all in pages of %q", pages)
+	}
 }

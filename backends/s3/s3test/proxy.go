@@ -43,6 +43,7 @@ type Request struct {
 	Op string
 	// Key is the object's; "" for a request about the bucket.
 	Key    string
+	Query  url.Values
 	Header http.Header
 	// N counts the requests of this Op from 1.
 	N int
@@ -128,7 +129,7 @@ func (p *Proxy) Reset() {
 func (p *Proxy) CloseConnections() { p.server.CloseClientConnections() }
 
 func (p *Proxy) serve(rp http.Handler, w http.ResponseWriter, r *http.Request) {
-	req := Request{Op: Operation(r), Key: objectKey(r), Header: r.Header}
+	req := Request{Op: Operation(r), Key: objectKey(r), Query: r.URL.Query(), Header: r.Header}
 	p.mu.Lock()
 	p.counts[req.Op]++
 	req.N = p.counts[req.Op]
