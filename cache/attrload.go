@@ -64,6 +64,9 @@ func (m *merging) loaded() {
 	if m.asked.After(k.unsure) {
 		k.unsure = time.Time{}
 	}
+	if m.asked.After(k.behind) {
+		k.behind = time.Time{}
+	}
 	if m.dir == m.c.tree.Root() {
 		a, _ := m.attrs.Lookup(".", "")
 		m.c.applyAttrs(m.dir, backends.Entry{Name: ".", Mode: fs.ModeDir}, a)
@@ -76,9 +79,11 @@ func (c *FS) loadRecords(ctx context.Context, p *tree.Node, ttl time.Duration) e
 	m, ok := c.merging(p)
 	if !ok || c.cfg.NoAttributes {
 		c.ns.Lock()
-		if k := &dirOf(p).records; k.loaded.IsZero() {
+		k := &dirOf(p).records
+		if k.loaded.IsZero() {
 			k.loaded = time.Now() // all that is in it is here
 		}
+		k.behind = time.Time{}
 		c.ns.Unlock()
 		return nil
 	}

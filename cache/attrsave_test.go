@@ -22,18 +22,22 @@ type unpacking struct {
 	f     *cache.FS
 	dirs  []backends.Node
 	round int
-	ops   map[string]int // requests about records
+	ops   map[string]int // requests about records, and listings of the directories
 }
 
 func newUnpacking(t *testing.T, dirs int) *unpacking {
 	u := &unpacking{t: t, p: newProbe(newMemory(t)), ops: map[string]int{}}
-	u.f = newCache(t, u.p, cache.Config{Durability: "writeback", TTL: 5 * time.Second, Identity: "test:unpacking"})
+	s := glancing{asking{u.p}, 1000} // a name is asked for by a listing, as of S3
+	u.f = newCache(t, s, cache.Config{Durability: "writeback", TTL: 5 * time.Second, Identity: "test:unpacking"})
 	for i := range dirs {
 		u.dirs = append(u.dirs, mkdir(t, u.f, fmt.Sprint("d", i), 0o755))
 	}
 	u.p.setRefuse(func(op, name string) error {
-		if op == "list" || strings.Contains(name, backends.RecordPrefix) {
-			u.ops[op]++ // the probe's lock is held
+		switch { // the probe's lock is held
+		case (op == "list" || op == "page") && name != ".":
+			u.ops["list"]++
+		case strings.Contains(name, backends.RecordPrefix):
+			u.ops[op]++
 		}
 		return nil
 	})
@@ -223,4 +227,42 @@ func TestEagerAttributes(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Who saves attributes in a directory doesn't look for the records of others with
+// each new name, but does before it takes a name to have none: a new directory doesn't
+// get the mode of one that another machine had there, of which this one has never heard.
+func TestNewNameOfARecordedOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnpacking(t, 10)
+		for range 5 {
+			u.inTurn(500 * time.Millisecond)
+		}
+		// An answer of the very moment of a change is taken to be older than that.
+		moment := func() { time.Sleep(time.Millisecond) }
+		there := u.elsewhere()
+		mkdir(t, there, "d0/sub", 0o700)
+		syncAll(t, there)
+		moment()
+		d, _ := lookup(t, there, "d0")
+		if err := there.Rmdir(t.Context(), d, "sub"); err != nil {
+			t.Fatal(err)
+		}
+		syncAll(t, there)
+		u.inTurn(500 * time.Millisecond) // a second question within a second is one for all names
+		before := u.count("list")
+		mkdir(t, u.f, "d0/sub", 0o755)
+		if n := u.count("list") - before; n != 0 {
+			t.Errorf("%d listings before the new name was saved", n)
+		}
+		syncAll(t, u.f)
+		moment()
+		if _, a := lookup(t, u.f, "d0/sub"); a.Mode.Perm() != 0o755 {
+			t.Errorf("it has the mode %v", a.Mode)
+		}
+		if _, a := lookup(t, u.elsewhere(), "d0/sub"); a.Mode.Perm() != 0o755 {
+			t.Errorf("elsewhere it has the mode %v", a.Mode)
+		}
+		u.wantAll()
+	})
 }

@@ -43,6 +43,9 @@ type dirAttrs struct {
 	loaded  time.Time // when known was asked for, zero if never
 	saved   time.Time // when this machine last saved
 	series  time.Time // when it did so first, of the saves that followed each other
+	// behind is when a name was last looked up beside what was known for longer than the
+	// ttl; zero once the records were asked for again. See FS.recordsTrust.
+	behind time.Time
 	// saving: a record is on its way. unsure is when it was found that one may have
 	// arrived although this machine has heard otherwise; zero once it was asked.
 	saving bool
@@ -67,6 +70,27 @@ func (k *dirAttrs) hasSaved() {
 	}
 	k.saved = now
 }
+
+// recordsTrust returns for how long the records of d are taken to be what they were
+// when a name is asked for of which nothing is known. Where this machine is saving
+// attributes such a name is mostly one that it is about to make: there, its entry will
+// be the latest one, and a listing of records for each of them is in vain. What
+// is found to exist, and a new file of which nothing is to be recorded, has the records
+// asked for after all. c.ns is held.
+func (c *FS) recordsTrust(d *dir) time.Duration {
+	k := &d.records
+	if time.Since(k.saved) >= dirTrust*c.cfg.TTL {
+		return c.cfg.TTL
+	}
+	if time.Since(k.loaded) >= c.cfg.TTL {
+		k.behind = time.Now()
+	}
+	return dirTrust * c.cfg.TTL
+}
+
+// asked reports whether what is known tells of a new name that nothing is recorded
+// of it. FS.ns is held.
+func (k *dirAttrs) asked() bool { return !k.loaded.IsZero() && k.behind.IsZero() }
 
 // attrsOf returns what is remembered of n's attributes.
 func attrsOf(n *tree.Node) *ownAttrs {
@@ -239,8 +263,7 @@ func (c *FS) noteAttrs(n, p *tree.Node, name string) bool {
 		got, have := k.known.Lookup(name, v)
 		// What had the name before may be recorded, and with the same version: a
 		// directory's, or that of the same bytes in S3. Whoever saves finds out.
-		asked := !k.loaded.IsZero()
-		if special && (!have || !sameEntry(want, got)) || !special && (have || !asked) {
+		if special && (!have || !sameEntry(want, got)) || !special && (have || !k.asked()) {
 			c.markAttrs(n, p, name)
 		}
 	case special:
@@ -270,7 +293,7 @@ func (c *FS) leaveRecords(b *batch, n *tree.Node, at string) (look bool) {
 	}
 	known, records := d.records.known, d.records.records
 	b.undo = append(b.undo, func() { d.records.known, d.records.records = known, records })
-	d.records.known, d.records.records, d.records.loaded = nil, nil, time.Now()
+	d.records.known, d.records.records, d.records.loaded, d.records.behind = nil, nil, time.Now(), time.Time{}
 	return d.records.saving || !d.records.unsure.IsZero()
 }
 
@@ -314,7 +337,10 @@ func (c *FS) forgetAttrs(b *batch, n *tree.Node) {
 }
 
 // runAttrs saves what is marked in a directory, in one record.
-func (c *FS) runAttrs(ctx context.Context, j *job) outcome {
+func (c *FS) runAttrs(ctx context.Context, j *job) outcome { return c.saveAttrs(ctx, j, false) }
+
+// saveAttrs is runAttrs; looked says that it has just asked for the records.
+func (c *FS) saveAttrs(ctx context.Context, j *job, looked bool) outcome {
 	n := j.d
 	c.ns.Lock()
 	d := dirOf(n)
@@ -323,20 +349,23 @@ func (c *FS) runAttrs(ctx context.Context, j *job) outcome {
 		c.ns.Unlock()
 		return outcome{} // once the store has the directory
 	}
-	if d.records.loaded.IsZero() {
+	if d.records.loaded.IsZero() || !looked && !d.records.behind.IsZero() && c.anyUntold(n) {
 		c.ns.Unlock()
+		if looked {
+			return outcome{soon: true} // something has happened to it meanwhile
+		}
 		err := c.loadRecords(ctx, n, 0)
 		if errors.Is(err, fs.ErrPermission) {
 			// Who may not list sees no records; others see what is saved.
 			c.ns.Lock()
-			d.records.loaded = time.Now()
+			d.records.loaded, d.records.behind = time.Now(), time.Time{}
 			c.ns.Unlock()
 			err = nil
 		}
 		if err != nil && !errors.Is(err, errMoved) {
 			return outcome{err: err}
 		}
-		return outcome{soon: true}
+		return c.saveAttrs(ctx, j, true)
 	}
 	changes, nodes := c.attrChanges(n)
 	prev := d.records.known
@@ -450,6 +479,25 @@ func (c *FS) anyAttrs(n *tree.Node) bool {
 	}
 	for node := range d.records.dirty {
 		if _, there := c.attrVersion(node); there {
+			return true
+		}
+	}
+	return false
+}
+
+// anyUntold reports whether there is something among what is marked in n that can be
+// saved and of which nothing is to be recorded, nor is, as far as is known. c.ns
+// is held.
+func (c *FS) anyUntold(n *tree.Node) bool {
+	k := &dirOf(n).records
+	for node := range k.dirty {
+		_, name, ok := c.attrPlace(node)
+		v, there := c.attrVersion(node)
+		if !ok || !there {
+			continue
+		}
+		_, special := c.attrEntry(node)
+		if _, have := k.known.Lookup(name, v); !special && !have {
 			return true
 		}
 	}

@@ -97,8 +97,11 @@ func (m merging) glance(ctx context.Context, name, key string) error {
 	if _, err := c.tree.Lookup(m.dir, name); err == nil || denied || !c.paged() {
 		return errors.ErrUnsupported
 	}
+	c.ns.Lock()
+	trust := c.recordsTrust(d)
+	c.ns.Unlock()
 	recorded := make(chan error, 1)
-	go func() { recorded <- c.loadRecords(ctx, m.dir, c.cfg.TTL) }()
+	go func() { recorded <- c.loadRecords(ctx, m.dir, trust) }()
 	e, p, err := backends.StatWalk(ctx, c.store, key)
 	failed := <-recorded
 	switch {
