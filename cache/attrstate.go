@@ -57,7 +57,7 @@ type dirAttrs struct {
 // rest returns until when what changes now waits for more: for as long after the last
 // save as the saves have been going on. Where files are unpacked into many
 // directories in turn, each save has more files than the one before it instead of
-// one, and the number of records grows with the logarithm of the time.
+// one, and the number of records grows with the logarithm of the time, until it is maxAttrRest that they are apart.
 func (k *dirAttrs) rest() time.Time {
 	return k.saved.Add(min(k.saved.Sub(k.series), maxAttrRest))
 }
@@ -294,6 +294,7 @@ func (c *FS) leaveRecords(b *batch, n *tree.Node, at string) (look bool) {
 	known, records := d.records.known, d.records.records
 	b.undo = append(b.undo, func() { d.records.known, d.records.records = known, records })
 	d.records.known, d.records.records, d.records.loaded, d.records.behind = nil, nil, time.Now(), time.Time{}
+	d.records.series = d.records.saved // where it goes, others have to see what it was
 	return d.records.saving || !d.records.unsure.IsZero()
 }
 

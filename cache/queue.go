@@ -19,8 +19,9 @@ const (
 	// attrGrace is how many graces attributes wait for the next ones.
 	attrGrace = 3
 	// maxAttrRest is how long they wait at most for more while others keep the
-	// queue busy; see dirAttrs.rest.
-	maxAttrRest = 30 * time.Second
+	// queue busy; see dirAttrs.rest. So long other machines don't see them, and
+	// what one of them makes of the same file's attributes is overtaken.
+	maxAttrRest = 10 * time.Second
 	// defaultUploads is how many changes are on their way at once.
 	defaultUploads = 64
 	// retryFirst and retryMax are the pauses before a failed change is tried
@@ -311,14 +312,16 @@ func (q *queue) dispatch() {
 		q.mu.Lock()
 		now := time.Now()
 		sleep := time.Hour
-		quiet := q.active.Add(attrGrace * q.grace).Sub(now)
-		if q.resting && quiet <= 0 {
-			q.endRests(now)
+		if q.resting {
+			if sleep = q.active.Add(attrGrace * q.grace).Sub(now); sleep <= 0 {
+				q.endRests(now)
+				sleep = time.Hour
+			}
 		}
 		for !q.stopped && len(q.heap) > 0 && q.count < q.max {
 			j := q.heap[0]
 			if wait := j.due.Sub(now); wait > 0 {
-				sleep = wait
+				sleep = min(sleep, wait)
 				break
 			}
 			if q.load.holds(j, now) {
@@ -335,9 +338,6 @@ func (q *queue) dispatch() {
 				q.down = now.Add(q.downWait) // this one finds out whether it is back
 			}
 			q.begin(j)
-		}
-		if q.resting {
-			sleep = min(sleep, quiet)
 		}
 		stopped := q.stopped
 		q.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 
 // Attributes follow their file into the bucket, three graces (0.3 s) after the last
 // change of any in the directory, and 2 s after the first one at the latest. Those of
-// new files wait for up to 30 s where such changes of a directory follow each
+// new names wait for up to 10 s where such changes of a directory follow each
 // other, so that a few objects have them all, however the directories take turns,
 // but only as long as the mount goes on changing things, and no barrier waits: fsync(2),
 // agentfs sync or agentfs unmount. Until then other machines see such a file
