@@ -57,7 +57,8 @@ type dirAttrs struct {
 // rest returns until when what changes now waits for more: for as long after the last
 // save as the saves have been going on. Where files are unpacked into many
 // directories in turn, each save has more files than the one before it instead of
-// one, and the number of records grows with the logarithm of the time, until it is maxAttrRest that they are apart.
+// one, and the number of records grows with the logarithm of the time, until they are
+// maxAttrRest apart. FS.ns is held.
 func (k *dirAttrs) rest() time.Time {
 	return k.saved.Add(min(k.saved.Sub(k.series), maxAttrRest))
 }
@@ -76,7 +77,7 @@ func (k *dirAttrs) hasSaved() {
 // attributes such a name is mostly one that it is about to make: there, its entry will
 // be the latest one, and a listing of records for each of them is in vain. What
 // is found to exist, and a new file of which nothing is to be recorded, has the records
-// asked for after all. c.ns is held.
+// asked for after all; for that, it is noted. c.ns is held.
 func (c *FS) recordsTrust(d *dir) time.Duration {
 	k := &d.records
 	if time.Since(k.saved) >= dirTrust*c.cfg.TTL {
@@ -363,7 +364,10 @@ func (c *FS) saveAttrs(ctx context.Context, j *job, looked bool) outcome {
 			c.ns.Unlock()
 			err = nil
 		}
-		if err != nil && !errors.Is(err, errMoved) {
+		switch {
+		case errors.Is(err, errMoved):
+			return outcome{soon: true}
+		case err != nil:
 			return outcome{err: err}
 		}
 		return c.saveAttrs(ctx, j, true)

@@ -107,7 +107,8 @@ func Read(ctx context.Context, s backends.Store, dir string) (*Dir, error) {
 }
 
 // readAll returns the records that are listed, from known if they are there, and
-// adds to known what it has read, also if it fails. gone says that one is not there any more.
+// adds to known what it has read, also if it fails. gone says that one is not there
+// any more.
 func readAll(ctx context.Context, s backends.Store, dir string, listed []backends.Entry, known map[string]*record) (rs []*record, gone bool, err error) {
 	var missing []backends.Entry
 	for _, e := range listed {
