@@ -63,7 +63,9 @@ func TestAttributesFollow(t *testing.T) {
 		})
 	}
 	t.Logf("%d files: %d puts and %d removals of records, %d listings of them", dirs*rounds, puts.Load(), removals.Load(), lists.Load())
-	if puts.Load() > dirs*rounds/2 || removals.Load() > dirs*rounds/2 || lists.Load() > dirs {
+	// One of each per file would be what it costs without waiting. A machine that stops
+	// for three graces looks like one where nobody changes anything.
+	if puts.Load()+removals.Load() > dirs*rounds*4/3 || lists.Load() > dirs {
 		t.Error("that is too many")
 	}
 }
