@@ -174,10 +174,22 @@ func (q *queue) touch(j *job) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.load.change(time.Now())
 	q.touchLocked(j)
 }
 
-// touchAttrs is touch for attributes that wait for more until rest, or not if that
+// follow is touch for what follows from something that the store has got: it is no sign
+// of somebody who changes things.
+func (q *queue) follow(j *job) {
+	if j == nil {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.touchLocked(j)
+}
+
+// touchAttrs is follow for attributes that wait for more until rest, or not if that
 // is zero.
 func (q *queue) touchAttrs(j *job, rest time.Time) {
 	if j == nil {
@@ -198,7 +210,6 @@ func (q *queue) touchLocked(j *job) {
 		j = q.sweep
 	}
 	now := time.Now()
-	q.load.change(now)
 	q.active = now
 	if j.first.IsZero() {
 		j.first = now
@@ -227,7 +238,10 @@ func (q *queue) schedule(j *job, due time.Time) {
 	if j.dropped || q.stopped {
 		return
 	}
-	q.resting = q.resting || !j.rest.IsZero() && due.Equal(j.rest)
+	if !q.resting && !j.rest.IsZero() && due.Equal(j.rest) {
+		q.resting = true
+		q.poke() // to look when it is quiet
+	}
 	if j.running {
 		j.again = true
 		j.due = due

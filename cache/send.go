@@ -327,7 +327,7 @@ func (c *FS) concludeWell(b *batch, s *sending, e backends.Entry) outcome {
 	}
 	if old != nil && old.key != s.key {
 		if g := c.ghosts[old.key]; g != nil {
-			c.q.touch(g.job)
+			c.q.follow(g.job)
 		}
 	}
 	if !named || at != s.key {
@@ -336,7 +336,7 @@ func (c *FS) concludeWell(b *batch, s *sending, e backends.Entry) outcome {
 		g := &ghost{key: s.key, st: now}
 		c.addGhosts(b, g)
 		c.q.released(g.job)
-		c.q.touch(g.job)
+		c.q.follow(g.job)
 	}
 	s.seal.release() // it holds nothing any more
 	f.rehold()

@@ -253,7 +253,7 @@ func (c *FS) swept(gs []*ghost, errs []error, more bool) outcome {
 		dirs = dirs || g.dir
 		c.lay(&b, g.id())
 		if n := c.dirAt(g.key); g.dir && n != nil {
-			c.q.touch(dirOf(n).job) // it waits for that
+			c.q.follow(dirOf(n).job) // it waits for that
 		}
 		switch p := c.dirAt(path.Dir(g.key)); {
 		case p != nil:
