@@ -40,7 +40,7 @@ func (b *bench) startS3(ctx context.Context, dir string, d delays) (_ *s3Server,
 		return nil, err
 	}
 	srv, err := startServer("versitygw", dir+".log", []string{"ROOT_ACCESS_KEY=" + accessKey, "ROOT_SECRET_KEY=" + secretKey},
-		binary, "--port", addr, "--health", "/healthz", "--quiet", "posix", dir)
+		binary, "--port", addr, "--health", "/healthz", "--quiet", "--keep-alive", "posix", dir)
 	if err != nil {
 		return nil, err
 	}
