@@ -22,7 +22,8 @@ const (
 	// more than those for which a busy machine may stand still.
 	quietGrace = 10
 	// maxAttrRest is how long they wait at most for more while others keep the
-	// queue busy; see dirAttrs.rest. So long other machines don't see them.
+	// queue busy; see dirAttrs.rest. So long other machines don't see them, and
+	// what one of them makes of the same file's attributes is overtaken.
 	maxAttrRest = 10 * time.Second
 	// defaultUploads is how many changes are on their way at once.
 	defaultUploads = 64

@@ -90,6 +90,7 @@ func TestLastWriterWins(t *testing.T) {
 	}
 }
 
+
 // A change that was made before it is saved counts as of then.
 func TestEarlierChange(t *testing.T) {
 	s := newMemory(t)
