@@ -127,7 +127,7 @@ func TestUnpackingInTurnCosts(t *testing.T) {
 }
 
 // What waits for more does not wait any more when nobody changes anything: then
-// the records are there some ten graces after the last change.
+// the records are there within a second of the last change.
 func TestAttributesDontRestInQuiet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUnpacking(t, 10)
@@ -135,7 +135,7 @@ func TestAttributesDontRestInQuiet(t *testing.T) {
 			u.inTurn(200 * time.Millisecond)
 		}
 		before := u.count("put")
-		time.Sleep(2 * time.Second)
+		time.Sleep(time.Second)
 		if n := u.count("put") - before; n == 0 {
 			t.Error("no attributes were waiting")
 		}
@@ -284,35 +284,6 @@ func TestNewNameOfARecordedOne(t *testing.T) {
 		}
 		if _, a := lookup(t, u.elsewhere(), "d0/sub"); a.Mode.Perm() != 0o755 {
 			t.Errorf("elsewhere it has the mode %v", a.Mode)
-		}
-		u.wantAll()
-	})
-}
-
-// What another machine has made of a new file's attributes, while this one's were still
-// waiting, is later than those, although they are saved later.
-func TestLaterChangeElsewhereCounts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		u := newUnpacking(t, 10)
-		for range 10 {
-			u.inTurn(200 * time.Millisecond)
-		}
-		for before := u.count("put"); u.count("put") == before; {
-			u.inTurn(200 * time.Millisecond)
-		}
-		setAttr(t, u.f, createIn(t, u.f, "d0", "new", "x"), backends.AttrChange{Set: backends.SetMode, Mode: 0o755})
-		u.inTurn(150 * time.Millisecond)
-		there := u.elsewhere()
-		n, a := lookup(t, there, "d0/new")
-		if a.Mode != 0o644 {
-			t.Fatalf("it is seen with the mode %v", a.Mode)
-		}
-		setAttr(t, there, n, backends.AttrChange{Set: backends.SetMode, Mode: 0o700})
-		syncAll(t, there)
-		u.inTurn(150 * time.Millisecond)
-		syncAll(t, u.f)
-		if _, a := lookup(t, u.elsewhere(), "d0/new"); a.Mode != 0o700 {
-			t.Errorf("in the end it has the mode %v", a.Mode)
 		}
 		u.wantAll()
 	})

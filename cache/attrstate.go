@@ -29,9 +29,6 @@ type ownAttrs struct {
 	// mode: somebody has changed the mode, so that it is recorded even if it
 	// is what the route has by default; the store may show another.
 	mode bool
-	// marked is when it was last found that records lack something of the node, in
-	// nanoseconds since 1970.
-	marked int64
 	// in is the directory in whose dirty the node is, nil if records have it
 	// as it is.
 	in *tree.Node
@@ -196,7 +193,6 @@ func (c *FS) markAttrs(n, p *tree.Node, name string) {
 		return
 	}
 	own := attrsOf(n)
-	own.marked = time.Now().UnixNano()
 	if own.in != p {
 		c.unmarkAttrs(n)
 		own.in = p
@@ -474,13 +470,7 @@ func (c *FS) attrChanges(n *tree.Node) (changes map[string]attrs.Attr, nodes map
 			changes[name] = want
 		case !special && have:
 			changes[name] = attrs.Attr{Version: v, Removed: true}
-		default:
-			continue
 		}
-		// What others have changed since then is later, although this is saved later.
-		a := changes[name]
-		a.Changed = attrsOf(node).marked
-		changes[name] = a
 	}
 	return changes, nodes
 }

@@ -18,9 +18,6 @@ const (
 	maxGrace = 2 * time.Second
 	// attrGrace is how many graces attributes wait for the next ones.
 	attrGrace = 3
-	// quietGrace is how many graces without any change end the rest of attributes:
-	// more than those for which a busy machine may stand still.
-	quietGrace = 10
 	// maxAttrRest is how long they wait at most for more while others keep the
 	// queue busy; see dirAttrs.rest. So long other machines don't see them, and
 	// what one of them makes of the same file's attributes is overtaken.
@@ -330,7 +327,7 @@ func (q *queue) dispatch() {
 		now := time.Now()
 		sleep := time.Hour
 		if q.resting {
-			if sleep = q.active.Add(quietGrace * q.grace).Sub(now); sleep <= 0 {
+			if sleep = q.active.Add(attrGrace * q.grace).Sub(now); sleep <= 0 {
 				q.endRests(now)
 				sleep = time.Hour
 			}

@@ -15,9 +15,8 @@ type Attr struct {
 	// Version is that of the object which this describes; "" for a directory.
 	// For an object of another version nothing here holds.
 	Version backends.Version
-	// Changed is when this was changed, in nanoseconds since 1970. Save sets it: to when
-	// it was called, or if that is later than what it knows of the name, to what the
-	// caller says, and never to more than maxDelay ago.
+	// Changed is when this was recorded, in nanoseconds since 1970. Save sets it,
+	// later than everything that it knows of the directory.
 	Changed int64
 	// Mode has the permission, setuid, setgid and sticky bits as Linux has them.
 	Mode *uint32

@@ -90,41 +90,6 @@ func TestLastWriterWins(t *testing.T) {
 	}
 }
 
-
-// A change that was made before it is saved counts as of then.
-func TestEarlierChange(t *testing.T) {
-	s := newMemory(t)
-	at := now()
-	saveAs := func(prev *Dir, mode uint32, changed int64) *Dir {
-		t.Helper()
-		d, err := save(t.Context(), s, ".", prev, map[string]Attr{"f": {Version: "v", Changed: changed, Mode: &mode}}, nil, maxTrust, at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return d
-	}
-	wantMode := func(mode uint32) {
-		t.Helper()
-		want(t, load(t, s, ".", nil), "f", Attr{Version: "v", Mode: &mode})
-	}
-	// Who has not heard of a later change doesn't overtake it; who has, does.
-	other := saveAs(nil, 1, at-10)
-	saveAs(nil, 2, at-20)
-	wantMode(1)
-	known := saveAs(other, 3, at-20)
-	wantMode(3)
-	// The future is not the caller's, nor what is long ago.
-	saveAs(known, 4, at+int64(time.Hour))
-	wantMode(4)
-	if a, _ := load(t, s, ".", nil).Lookup("f", "v"); a.Changed > at {
-		t.Errorf("it was changed %d ns after it was put", a.Changed-at)
-	}
-	if a, _ := saveAs(nil, 5, 1).Lookup("f", "v"); a.Changed != at-maxDelay {
-		t.Errorf("it was changed %d ns before it was put", at-a.Changed)
-	}
-	wantMode(4)
-}
-
 // What is saved is the caller's no longer.
 func TestNoSharedMemory(t *testing.T) {
 	m, x := uint32(0o600), []byte("x")

@@ -56,14 +56,6 @@ func (d *Dir) Has(name string) bool {
 	return ok
 }
 
-// changedOf returns when what is known of name was changed, 0 if nothing is.
-func (d *Dir) changedOf(name string) int64 {
-	if i, ok := d.find(name); ok {
-		return d.index[i].Changed
-	}
-	return 0
-}
-
 // find returns where name is in the index, or would be.
 func (d *Dir) find(name string) (int, bool) {
 	return slices.BinarySearchFunc(d.index, name, func(h hit, name string) int {

@@ -25,8 +25,7 @@ type Alive = func(name string, v backends.Version) bool
 // Save records changes and returns what is known then. It puts one new record,
 // or a few if the changes are many, and merges earlier ones where that is worth
 // while. prev is what was known; it may be nil if the directory has no records.
-// Changed of the changes is set here; if it is not zero, it is when the caller made the
-// change, up to maxDelay ago. The name "." stands for dir itself.
+// Changed of the changes is set here. The name "." stands for dir itself.
 //
 // When Save returns an error, the changes may have been recorded or not, also
 // in part; to save them again is right in any case. A merge that fails is no
@@ -55,7 +54,7 @@ func save(ctx context.Context, s backends.Store, dir string, prev *Dir, changes 
 	if len(changes) == 0 {
 		return prev, nil
 	}
-	entries, err := newEntries(changes, prev, at)
+	entries, err := newEntries(changes, min(max(at, prev.changed+1), maxChanged))
 	if err == nil {
 		var rs []*record
 		if rs, err = putRecords(ctx, s, dir, entries, max(at, prev.id+1)); err == nil {
@@ -70,24 +69,12 @@ func save(ctx context.Context, s backends.Store, dir string, prev *Dir, changes 
 	return nil, backends.WrapPath("save attributes", dir, err)
 }
 
-// maxDelay is how much earlier than it is put an entry may have been changed: what others
-// have changed since is not to be overtaken by a save that has waited, but the time
-// for which entries are kept begins when they are put.
-const maxDelay = int64(time.Minute)
-
 // newEntries returns changes as the entries that a reader will find.
-func newEntries(changes map[string]Attr, prev *Dir, at int64) ([]*entry, error) {
+func newEntries(changes map[string]Attr, changed int64) ([]*entry, error) {
 	entries := make([]*entry, 0, len(changes))
 	for _, name := range sortedKeys(changes) {
 		e := &entry{name: name, Attr: changes[name]}
-		least := prev.changed + 1
-		if e.Changed == 0 {
-			e.Changed = at
-		} else {
-			e.Changed = max(min(e.Changed, at), at-maxDelay)
-			least = prev.changedOf(name) + 1
-		}
-		e.Changed = min(max(e.Changed, least), maxChanged)
+		e.Changed = changed
 		if err := e.check(); err != nil {
 			return nil, err
 		}

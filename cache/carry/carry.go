@@ -168,7 +168,7 @@ func (c *store) recorded(ctx context.Context, name string, cond backends.If) (k 
 
 // save records a of the file name, which has version v now.
 func (c *store) save(ctx context.Context, name string, a attrs.Attr, v backends.Version) error {
-	a.Version, a.Changed = v, 0
+	a.Version = v
 	dir, err := attrs.Read(ctx, c.lean, path.Dir(name))
 	if err == nil {
 		_, err = attrs.Save(ctx, c.lean, path.Dir(name), dir, map[string]attrs.Attr{path.Base(name): a}, nil, 0)

@@ -64,7 +64,7 @@ func TestAttributesFollow(t *testing.T) {
 	}
 	t.Logf("%d files: %d puts and %d removals of records, %d listings of them", dirs*rounds, puts.Load(), removals.Load(), lists.Load())
 	// One of each per file would be what it costs without waiting. A machine that stops
-	// for ten graces looks like one where nobody changes anything.
+	// for three graces looks like one where nobody changes anything.
 	if puts.Load()+removals.Load() > dirs*rounds*4/3 || lists.Load() > dirs {
 		t.Error("that is too many")
 	}
