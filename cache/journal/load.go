@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,9 +34,9 @@ func (j *Journal) load() error {
 		if recovered = log.after(found.seq); recovered.any {
 			found.seq, found.boot = recovered.seq, recovered.boot
 		}
-	}
-	if found.damage == "" && !found.missing && (found.seq < j.ack.folded || found.table < j.ack.table) {
-		found.damage = "its log has lost commits of which the database may have parts"
+		if found.seq < j.ack.folded || found.table < j.ack.table {
+			found.damage = "its log has lost commits of which the database may have parts"
+		}
 	}
 	lost := j.ack.acked > found.seq || found.missing && len(names) > 0
 	j.lost = found.damage != "" || found.missing && lost
@@ -73,7 +75,7 @@ func (j *Journal) load() error {
 		return err
 	}
 	if recovered.any {
-		j.frozen = &frozen{overlay: recovered.recent, keys: sorted(recovered.recent.changes), upto: j.held, boot: j.boot}
+		j.frozen = &frozen{overlay: recovered.recent, keys: slices.Sorted(maps.Keys(recovered.recent.changes)), upto: j.held, boot: j.boot}
 	}
 	return j.connect(name)
 }

@@ -8,7 +8,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 )
 
@@ -173,14 +172,4 @@ func (l *logContents) read(p []byte) error {
 		l.seq, l.boot, l.any = seq, boot, true
 	}
 	return nil
-}
-
-// sorted returns the keys of m in their order.
-func sorted[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

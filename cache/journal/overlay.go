@@ -3,6 +3,7 @@ package journal
 import (
 	"bytes"
 	"database/sql/driver"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -99,7 +100,7 @@ func stacked(overlays ...*overlay) *overlay {
 // records calls f with every record of the table as o makes it, in the order of the
 // keys. What f gets is valid only during the call.
 func (d *db) records(o *overlay, f func(key, value []byte) error) error {
-	keys := sorted(o.changes)
+	keys := slices.Sorted(maps.Keys(o.changes))
 	upto := func(key []byte, end bool) error {
 		for len(keys) > 0 && (end || keys[0] < string(key)) {
 			if c := o.changes[keys[0]]; !c.gone {

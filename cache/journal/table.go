@@ -36,7 +36,7 @@ type frozen struct {
 // whether there is anything to do. Called with turn.
 func (j *Journal) freeze() bool {
 	if j.frozen == nil && !j.recent.empty() {
-		j.frozen = &frozen{overlay: j.recent, keys: sorted(j.recent.changes), upto: j.held, boot: j.boot}
+		j.frozen = &frozen{overlay: j.recent, keys: slices.Sorted(maps.Keys(j.recent.changes)), upto: j.held, boot: j.boot}
 		j.recent = newOverlay()
 		if j.current != nil {
 			j.older = append(j.older, j.current)
