@@ -277,6 +277,7 @@ func New(c Config) (*Store, error) {
 	s.cfg.Region = o.Region
 	s.endpoint = aws.ToString(o.BaseEndpoint)
 	s.aws = isAWS(o)
+	s.short = newShortcut(context.Background(), o, c.Bucket, c.Anonymous)
 	return s, nil
 }
 

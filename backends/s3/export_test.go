@@ -1,6 +1,8 @@
 package s3
 
 import (
+	"context"
+
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
@@ -13,6 +15,7 @@ func (s *Store) LikeAWS() {
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenSupported
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenSupported
 	})
+	s.short = newShortcut(context.Background(), s.api.Options(), s.cfg.Bucket, s.cfg.Anonymous)
 }
 
 // ReadsListing reports whether an answer to ListObjectsV2 is read without the SDK.

@@ -33,6 +33,7 @@ type call struct {
 	began   time.Time
 	max     int
 	longest time.Duration
+	short   *shortcut // nil: the SDK's way
 	// unknown: an attempt ended without an answer that settles whether it
 	// took effect.
 	unknown bool
@@ -41,11 +42,16 @@ type call struct {
 var _ aws.RetryerV2 = (*call)(nil)
 
 func (s *Store) call(ctx context.Context) *call {
-	return &call{ctx: ctx, began: time.Now(), max: s.cfg.MaxAttempts, longest: s.cfg.RetryTimeout}
+	return &call{ctx: ctx, began: time.Now(), max: s.cfg.MaxAttempts, longest: s.cfg.RetryTimeout, short: s.short}
 }
 
 // use makes c the retryer of an API call.
-func (c *call) use(o *s3.Options) { o.Retryer = c }
+func (c *call) use(o *s3.Options) {
+	o.Retryer = c
+	if c.short != nil {
+		o.APIOptions = append(o.APIOptions, c.shorten)
+	}
+}
 
 // MaxAttempts implements [aws.Retryer].
 func (c *call) MaxAttempts() int { return c.max }

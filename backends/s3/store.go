@@ -21,6 +21,7 @@ type Store struct {
 	cfg      Config
 	keys     keyspace
 	api      *s3.Client
+	short    *shortcut      // nil where the bucket is not plain
 	fresh    aws.HTTPClient // its connections are never used again
 	gate     *gate
 	hedges   *hedger
