@@ -36,7 +36,11 @@ type unpacking struct {
 }
 
 func newUnpacking(t *testing.T, dirs int) *unpacking {
-	u := &unpacking{t: t, p: newProbe(bare{newMemory(t)}), ops: map[string]int{}}
+	return unpackingTo(t, bare{newMemory(t)}, dirs)
+}
+
+func unpackingTo(t *testing.T, store backends.Store, dirs int) *unpacking {
+	u := &unpacking{t: t, p: newProbe(store), ops: map[string]int{}}
 	s := glancing{asking{u.p}, 1000} // a name is asked for by a listing, as of S3
 	u.f = newCache(t, s, cache.Config{Durability: "writeback", TTL: 5 * time.Second, Identity: "test:unpacking"})
 	for i := range dirs {
@@ -174,6 +178,42 @@ func TestBarriersEndTheRest(t *testing.T) {
 			})
 		})
 	}
+}
+
+// sluggish is a store that takes its time with what is below a name.
+type sluggish struct {
+	backends.Store
+	below string
+	takes time.Duration
+}
+
+func (s sluggish) Put(ctx context.Context, name string, body *io.SectionReader, o backends.PutOptions) (backends.Entry, error) {
+	if strings.HasPrefix(name, s.below) {
+		time.Sleep(s.takes)
+	}
+	return s.Store.Put(ctx, name, body, o)
+}
+
+// A barrier saves the attributes of a directory as soon as its files are stored, not
+// when all files are.
+func TestBarrierSavesAttributesOnTheWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const takes = 200 * time.Millisecond // less than attributes wait for others
+		u := unpackingTo(t, sluggish{bare{newMemory(t)}, "d9/f", takes}, 10)
+		time.Sleep(time.Second) // the directories are stored
+		u.inTurn(time.Millisecond)
+		since := time.Now()
+		time.AfterFunc(takes/2, func() {
+			if n := u.count("put"); n < len(u.dirs)-1 {
+				t.Errorf("%d of %d directories had their attributes saved when all but one had their files", n, len(u.dirs))
+			}
+		})
+		syncAll(t, u.f)
+		if d := time.Since(since); d < takes || d > takes+50*time.Millisecond {
+			t.Errorf("the barrier took %v", d)
+		}
+		u.wantAll()
+	})
 }
 
 // Attributes of new files wait for more; others don't: a link that would be seen as a

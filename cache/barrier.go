@@ -78,12 +78,15 @@ func (c *FS) syncBelow(ctx context.Context, top *tree.Node) error {
 }
 
 func (c *FS) syncJobs(ctx context.Context, jobs []*job) error {
-	for _, j := range jobs {
-		c.q.hurry(j)
+	c.q.hurrySorted(jobs)
+	dirs := c.dirsOf(jobs)
+	left := map[*tree.Node]int{}
+	for _, d := range dirs {
+		left[d]++
 	}
 	var failed []error
 	count := 0
-	for _, j := range jobs {
+	for i, j := range jobs {
 		name := c.nameOf(j)
 		var err error
 		if j.kind == jobFile {
@@ -103,11 +106,40 @@ func (c *FS) syncJobs(ctx context.Context, jobs []*job) error {
 		if ctx.Err() != nil {
 			break
 		}
+		if left[dirs[i]]--; left[dirs[i]] == 0 {
+			c.hurryRecords(dirs[i])
+		}
 	}
 	if count > len(failed) {
 		failed = append(failed, fmt.Errorf("and %d more", count-len(failed)))
 	}
 	return errors.Join(failed...)
+}
+
+// dirsOf returns for each job the directory with what it is about, nil for none.
+func (c *FS) dirsOf(jobs []*job) []*tree.Node {
+	c.ns.Lock()
+	defer c.ns.Unlock()
+	dirs := make([]*tree.Node, len(jobs))
+	for i, j := range jobs {
+		if n := j.node(); n != nil {
+			dirs[i], _, _ = c.tree.Where(n)
+		}
+	}
+	return dirs
+}
+
+// hurryRecords has the attributes saved of what is in n, nil for none, now that the store
+// has that: while others are still on their way, so that the barrier waits less in the end.
+func (c *FS) hurryRecords(n *tree.Node) {
+	if n == nil {
+		return
+	}
+	c.ns.Lock()
+	defer c.ns.Unlock()
+	if j := dirOf(n).records.job; j != nil {
+		c.q.hurry(j)
+	}
 }
 
 // jobsBelow returns what the store has still to follow in below top.
@@ -135,19 +167,26 @@ func (c *FS) nameOf(j *job) string {
 
 // nameLocked is nameOf with c.ns held.
 func (c *FS) nameLocked(j *job) string {
-	var n *tree.Node
-	switch j.kind {
-	case jobGhost:
+	if j.kind == jobGhost {
 		return j.g.key
-	case jobFile:
-		n = j.f.node
-	case jobDir, jobAttrs:
-		n = j.d
-	default:
+	}
+	n := j.node()
+	if n == nil {
 		return ""
 	}
 	name, _ := c.tree.Path(n)
 	return name
+}
+
+// node returns the node that j is about, nil for none.
+func (j *job) node() *tree.Node {
+	switch j.kind {
+	case jobFile:
+		return j.f.node
+	case jobDir, jobAttrs:
+		return j.d
+	}
+	return nil
 }
 
 // Close implements [backends.FileSystem]: what is not in the store yet is

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -108,6 +109,37 @@ func TestWhoWaitsComesFirst(t *testing.T) {
 			if d > 310*time.Millisecond {
 				t.Fatalf("a writer waited for room, and change %d was sent after %v", i, d)
 			}
+		}
+	})
+}
+
+// Who waits for jobs in turn does not send those back that were in front.
+func TestWaitingKeepsThePlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(nil, defaultGrace, 1)
+		var order []*job
+		q.start(func(_ context.Context, j *job) outcome {
+			time.Sleep(time.Second)
+			order = append(order, j)
+			q.drop(j)
+			return outcome{}
+		})
+		defer q.stop()
+		var jobs []*job
+		for range 10 {
+			jobs = append(jobs, q.newJob(jobFile, func(*job) {}))
+			q.touch(jobs[len(jobs)-1])
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(2 * defaultGrace) // all are due, one is run
+		q.hurrySorted(jobs)
+		for _, j := range jobs {
+			if err := q.await(t.Context(), j, func() bool { return false }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !slices.Equal(order, jobs) {
+			t.Error("they were not run in the order in which they were touched")
 		}
 	})
 }

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -17,6 +18,17 @@ func (q *queue) hurry(j *job) {
 	q.hurryLocked(j)
 }
 
+// hurrySorted hurries jobs, and sorts them by when they will be run.
+func (q *queue) hurrySorted(jobs []*job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	slices.SortStableFunc(jobs, func(a, b *job) int { return a.due.Compare(b.due) })
+	for _, j := range jobs {
+		q.hurryLocked(j)
+	}
+}
+
+// hurryLocked is hurry with q.mu held. What is due already keeps its place.
 func (q *queue) hurryLocked(j *job) {
 	for depth := 0; j != nil && depth < 1000; depth++ {
 		if j.dropped {
@@ -31,7 +43,11 @@ func (q *queue) hurryLocked(j *job) {
 			j = q.sweep
 			j.hurry = true
 		}
-		q.schedule(j, time.Now())
+		due := time.Now()
+		if j.index >= 0 && j.due.Before(due) {
+			due = j.due
+		}
+		q.schedule(j, due)
 		return
 	}
 }
