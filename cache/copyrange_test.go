@@ -212,6 +212,49 @@ func TestCopyRangeRemount(t *testing.T) {
 	}
 }
 
+// Two files that have taken bytes of each other, and are to be stored, don't wait for each
+// other: neither when both are closed nor when one is being written again.
+func TestCopyRangeBothWays(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		t.Run(fmt.Sprint("written again=", again), func(t *testing.T) {
+			m := newParts(t)
+			c := newCache(t, m, cache.Config{TTL: time.Hour, Durability: "writeback", Grace: time.Hour})
+			model := [2]string{letters(copySize, 1), letters(copySize, 2)}
+			var h [2]backends.File
+			for i, name := range []string{"a", "b"} {
+				put(t, m, name, model[i])
+				n, _ := lookup(t, c, name)
+				h[i] = openFile(t, c, n, os.O_RDWR)
+			}
+			const piece = 1 << 20
+			for i := range h {
+				if n, err := c.CopyRange(t.Context(), h[i], 0, h[1-i], copySize, piece); n != piece || err != nil {
+					t.Fatal(n, err)
+				}
+			}
+			model = [2]string{model[0] + model[1][:piece], model[1] + model[0][:piece]}
+			for i := range h {
+				if err := closeFile(t, h[i]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if again {
+				n, _ := lookup(t, c, "a")
+				w := openFile(t, c, n, os.O_RDWR)
+				writeAt(t, w, "late", 5)
+				model[0] = model[0][:5] + "late" + model[0][9:]
+				defer w.Close(t.Context())
+			}
+			storeAll(t, c)
+			for i, name := range []string{"a", "b"} {
+				if get(t, m, name) != model[i] {
+					t.Errorf("the store has another %s", name)
+				}
+			}
+		})
+	}
+}
+
 // Copies between files, with changes of all of them in between, are those of
 // arrays of bytes.
 func TestCopyRangeAgainstBytes(t *testing.T) {

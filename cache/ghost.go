@@ -332,6 +332,9 @@ func (c *FS) fetchHeld(ctx context.Context, f *file) error {
 		return err
 	}
 	var b batch
+	f.mu.Lock()
+	f.freeSealLocked()
+	f.mu.Unlock()
 	if named {
 		f.mu.Lock()
 		if f.base != nil && f.base.key != at {
@@ -350,6 +353,22 @@ func (c *FS) fetchHeld(ctx context.Context, f *file) error {
 	}
 	f.rehold()
 	return c.commit(&b)
+}
+
+// freeSealLocked takes a seal that needs the store's bytes from f, whose content is all
+// here: two files that have copied from each other would wait for each other for ever. The
+// same state is sealed anew; if there is a writer again, who has made another of it, that is
+// sealed at its end. f.mu is held.
+func (f *file) freeSealLocked() {
+	s := f.sealed
+	if s == nil || len(s.sources()) == 0 {
+		return
+	}
+	s.release()
+	f.sealed = nil
+	if s.change == f.change {
+		f.sealed = f.c.seal(f.change)
+	}
 }
 
 // nodeAt returns the node that has the path now, nil if none has. c.ns is

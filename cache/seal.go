@@ -79,6 +79,13 @@ func (s *seal) release() {
 	}
 }
 
+// sources returns the objects that bytes of s are in.
+func (s *seal) sources() []*stored {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return s.ext.sources()
+}
+
 // save keeps what seals need of [off, end), which is about to be overwritten.
 // c.mu is held.
 func (c *content) save(off, end int64) error {

@@ -77,6 +77,9 @@ func (s *sending) options() backends.PutOptions {
 // something else first, the sending is nil.
 func (c *FS) planFile(ctx context.Context, f *file, j *job) (*sending, outcome) {
 	for {
+		if err := ctx.Err(); err != nil {
+			return nil, outcome{err: err}
+		}
 		s, fetch, o := c.tryPlan(f, j)
 		if fetch == nil {
 			return s, o
