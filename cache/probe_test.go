@@ -90,7 +90,7 @@ func (p *probe) Remove(ctx context.Context, name string, cond backends.If) error
 }
 
 // put changes the store from outside.
-func put(t *testing.T, s backends.Store, name, content string) {
+func put(t testing.TB, s backends.Store, name, content string) {
 	t.Helper()
 	_, err := s.Put(t.Context(), name, io.NewSectionReader(strings.NewReader(content), 0, int64(len(content))), backends.PutOptions{})
 	if err != nil {
