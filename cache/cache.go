@@ -113,6 +113,7 @@ type FS struct {
 	making    map[string]int          // keys whose directory is being made
 	active    map[string]*sending     // attempts under way, by key
 	late      batch                   // see commitLate
+	scratch   []byte                  // to encode records in
 	// lateTimer calls flushLate.
 	lateTimer *time.Timer
 

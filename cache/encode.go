@@ -78,9 +78,9 @@ func plainText(s string) bool {
 	return true
 }
 
-// encode returns r in JSON.
-func (r *nodeRecord) encode() []byte {
-	o := newObject(make([]byte, 0, 512))
+// encode appends r in JSON.
+func (r *nodeRecord) encode(b []byte) []byte {
+	o := newObject(b)
 	o.uint("p", r.Parent)
 	o.text("n", r.Name)
 	o.uint("m", uint64(r.Mode))
@@ -142,9 +142,9 @@ func (a *attempt) encode(b []byte) []byte {
 	return o.end()
 }
 
-// encode returns r in JSON.
-func (r *ghostRecord) encode() []byte {
-	o := newObject(make([]byte, 0, 128))
+// encode appends r in JSON.
+func (r *ghostRecord) encode(b []byte) []byte {
+	o := newObject(b)
 	if r.Version != "" {
 		o.string("v", string(r.Version))
 	}
@@ -160,9 +160,9 @@ func (r *ghostRecord) encode() []byte {
 	return o.end()
 }
 
-// encode returns r in JSON.
-func (r *row) encode() []byte {
-	o := newObject(make([]byte, 0, 64))
+// encode appends r in JSON.
+func (r *row) encode(b []byte) []byte {
+	o := newObject(b)
 	if r.Off != 0 {
 		o.int("o", r.Off)
 	}
@@ -174,9 +174,10 @@ func (r *row) encode() []byte {
 	return o.end()
 }
 
-// idKey returns an id as 16 digits.
-func idKey(id uint64) string {
+// idKey returns an id as 16 digits, after what it is an id of.
+func idKey(of string, id uint64) string {
 	var b [8]byte
 	binary.BigEndian.PutUint64(b[:], id)
-	return hex.EncodeToString(b[:])
+	var key [32]byte
+	return string(hex.AppendEncode(append(key[:0], of...), b[:]))
 }

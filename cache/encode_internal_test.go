@@ -46,14 +46,14 @@ func TestEncode(t *testing.T) {
 		for range r.IntN(4) {
 			n.Ops = append(n.Ops, attempt{utf8(), name(), number()})
 		}
-		check(n, n.encode())
+		check(n, n.encode(nil))
 		g := ghostRecord{Version: backends.Version(utf8()), Size: int64(r.IntN(3)), Dir: yes(), Look: yes()}
 		if yes() {
 			g.Maybe = &maybe{Op: utf8(), Size: int64(number())}
 		}
-		check(g, g.encode())
+		check(g, g.encode(nil))
 		x := row{Off: int64(r.IntN(3)), End: int64(number() >> 1), Hole: yes(), Len: int64(number())}
-		check(x, x.encode())
+		check(x, x.encode(nil))
 	}
 	if got := nodeKey(0x1a2b); got != "n/0000000000001a2b" {
 		t.Errorf("key %s", got)

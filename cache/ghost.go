@@ -128,7 +128,8 @@ func (c *FS) recordGhost(b *batch, g *ghost) {
 	if g.st != nil {
 		r.Version, r.Size = g.st.version, g.st.size
 	}
-	b.Put("g/"+g.id(), r.encode())
+	c.scratch = r.encode(c.scratch[:0])
+	b.Put("g/"+g.id(), c.scratch)
 }
 
 // id is the ghost's place among the others: a key may have both, a file and a

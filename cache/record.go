@@ -145,8 +145,8 @@ type ghostRecord struct {
 	Maybe   *maybe           `json:"maybe,omitempty"`
 }
 
-func nodeKey(id uint64) string { return "n/" + idKey(id) }
-func mapKey(id uint64) string  { return "x/" + idKey(id) }
+func nodeKey(id uint64) string { return idKey("n/", id) }
+func mapKey(id uint64) string  { return idKey("x/", id) }
 
 func mustJSON(v any) []byte {
 	b, err := json.Marshal(v)
@@ -172,9 +172,13 @@ func (c *FS) commit(b *batch) error {
 	if b.Len() == 0 {
 		return nil
 	}
-	c.late.Append(&b.Batch)
-	if err := c.put(&c.late.Batch); err != nil {
-		c.late.Truncate(c.late.Len() - b.Len())
+	whole, waiting := &b.Batch, c.late.Len()
+	if waiting > 0 {
+		c.late.Append(&b.Batch)
+		whole = &c.late.Batch
+	}
+	if err := c.put(whole); err != nil {
+		c.late.Truncate(waiting)
 		for _, f := range slices.Backward(b.undo) {
 			f()
 		}
@@ -287,7 +291,8 @@ func (c *FS) record(b *batch, n *tree.Node, at *tree.Node, name string) {
 	default:
 		return
 	}
-	b.Put(nodeKey(n.ID()), r.encode())
+	c.scratch = r.encode(c.scratch[:0])
+	b.Put(nodeKey(n.ID()), c.scratch)
 }
 
 // anchor records the way to d. c.ns is held.
@@ -423,7 +428,7 @@ func (c *content) journalRow(r row) error {
 	}
 	var b batch
 	c.row++
-	b.Put(c.rowKey(c.row), r.encode())
+	b.Put(c.rowKey(c.row), r.encode(nil))
 	return c.fs.put(&b.Batch)
 }
 
