@@ -3,7 +3,6 @@ package cache
 import (
 	"container/heap"
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -50,6 +49,7 @@ type job struct {
 	d    *tree.Node
 	g    *ghost
 
+	place   int       // in queue.all
 	index   int       // in the heap, -1 if not in it
 	due     time.Time // when it is to be tried
 	first   time.Time // since when it waits for the grace to end
@@ -68,7 +68,7 @@ type job struct {
 	waiters []*job
 
 	begun    uint64        // attempts
-	ended    chan struct{} // closed at the end of the attempt under way, or the next
+	ended    chan struct{} // closed at the end of the attempt under way, or the next; nil if nobody waits
 	err      error         // of the last attempt
 	failures int           // attempts in a row that failed
 	since    time.Time     // of the first of these
@@ -90,7 +90,7 @@ type queue struct {
 	run   func(context.Context, *job) outcome
 
 	mu      sync.Mutex
-	all     map[*job]struct{} // but for the sweep
+	all     []*job // but for the sweep, in no order
 	heap    jobHeap
 	count   int // running
 	most    int // ever running at once
@@ -112,19 +112,20 @@ type queue struct {
 }
 
 func newQueue(c *FS, grace time.Duration, most int) *queue {
-	q := &queue{c: c, grace: grace, max: most, load: newPressure(grace), wake: make(chan struct{}, 1), idle: make(chan func()), all: map[*job]struct{}{}}
+	q := &queue{c: c, grace: grace, max: most, load: newPressure(grace), wake: make(chan struct{}, 1), idle: make(chan func())}
 	q.ctx, q.cancel = context.WithCancel(context.Background())
-	q.sweep = &job{kind: jobSweep, index: -1, ended: make(chan struct{})}
+	q.sweep = &job{kind: jobSweep, index: -1}
 	return q
 }
 
 // newJob returns a job that is not due before it is touched; about says what
 // it is about, before anybody else sees it.
 func (q *queue) newJob(k jobKind, about func(*job)) *job {
-	j := &job{kind: k, index: -1, ended: make(chan struct{})}
+	j := &job{kind: k, index: -1}
 	about(j)
 	q.mu.Lock()
-	q.all[j] = struct{}{}
+	j.place = len(q.all)
+	q.all = append(q.all, j)
 	q.mu.Unlock()
 	return j
 }
@@ -133,7 +134,7 @@ func (q *queue) newJob(k jobKind, about func(*job)) *job {
 func (q *queue) jobs() []*job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return slices.Collect(maps.Keys(q.all))
+	return slices.Clone(q.all)
 }
 
 // len returns how many jobs there are.
@@ -308,7 +309,7 @@ func (q *queue) drop(j *job) {
 		return
 	}
 	j.dropped = true
-	delete(q.all, j)
+	q.remove(j)
 	if j.index >= 0 {
 		heap.Remove(&q.heap, j.index)
 	}
@@ -316,6 +317,15 @@ func (q *queue) drop(j *job) {
 	if !j.running {
 		q.finish(j)
 	}
+}
+
+// remove takes j out of all. q.mu is held.
+func (q *queue) remove(j *job) {
+	last := len(q.all) - 1
+	q.all[j.place] = q.all[last]
+	q.all[j.place].place = j.place
+	q.all[last] = nil
+	q.all = q.all[:last]
 }
 
 // dispatch starts what is due.

@@ -55,8 +55,10 @@ func (q *queue) hurryLocked(j *job) {
 // finish lets go those who wait for j. If it has failed, so have they: whoever
 // waits for them has to hear of it. q.mu is held.
 func (q *queue) finish(j *job) {
-	close(j.ended)
-	j.ended = make(chan struct{})
+	if j.ended != nil {
+		close(j.ended)
+		j.ended = nil
+	}
 	waiters := j.waiters
 	j.waiters = nil
 	now := time.Now()
@@ -101,6 +103,9 @@ func (q *queue) await(ctx context.Context, j *job, clean func() bool) error {
 			return errEnded
 		}
 		q.hurryLocked(j)
+		if j.ended == nil {
+			j.ended = make(chan struct{})
+		}
 		ended := j.ended
 		q.mu.Unlock()
 		if clean() {
