@@ -128,11 +128,14 @@ func (c *FS) attrEntry(n *tree.Node) (a attrs.Attr, special bool) {
 		mode := unixmode.Perm(now.Mode)
 		a.Mode = &mode
 	}
+	// Copies, so that what has nothing special needs no memory of its own.
 	if now.UID != c.cfg.UID {
-		a.UID = &now.UID
+		uid := now.UID
+		a.UID = &uid
 	}
 	if now.GID != c.cfg.GID {
-		a.GID = &now.GID
+		gid := now.GID
+		a.GID = &gid
 	}
 	if own.mtime.Load() {
 		t := now.Mtime.UnixNano()

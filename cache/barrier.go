@@ -50,8 +50,17 @@ func (f *file) syncedLocked(target uint64) bool {
 // inPlaceLocked reports whether the store has base under f's path. f.mu is
 // held.
 func (f *file) inPlaceLocked() bool {
-	at, ok := f.fs.tree.Path(f.node)
-	return !ok || f.base != nil && f.base.key == at
+	there, ok := f.at(f.base)
+	return !ok || there
+}
+
+// at reports whether s lies where f is, and whether f is anywhere.
+func (f *file) at(s *stored) (there, ok bool) {
+	key := "" // which no file has
+	if s != nil {
+		key = s.key
+	}
+	return f.fs.tree.At(f.node, key)
 }
 
 // SyncDir implements [backends.DirSyncer]: it returns when the store has

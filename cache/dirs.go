@@ -322,47 +322,6 @@ func (c *FS) sendingBelow(n *tree.Node) {
 	}
 }
 
-// moveBelow makes the store follow n, which is at from and about to be renamed
-// to to, with all that is in it. c.ns is held, and everything in it known.
-func (c *FS) moveBelow(b *batch, n *tree.Node, from string) {
-	d := dirOf(n)
-	if c.stored(d) {
-		c.q.touch(c.leaveMarker(b, n, from).job)
-	} else {
-		c.leaveRecords(b, n, from)
-	}
-	marker, maybe, local := d.marker, d.maybe, d.local
-	b.undo = append(b.undo, func() {
-		d.marker, d.maybe = marker, maybe
-		c.setLocal(d, local)
-	})
-	d.marker, d.maybe = false, false
-	c.setLocal(d, true)
-	delete(c.limbo, n)
-	c.endDirJob(n) // what waits for the old place need not
-	c.awaitDir(n)
-	c.record(b, n, nil, "")
-	c.tree.Children(n, func(name string, child *tree.Node) {
-		switch x := child.Data.(type) {
-		case *dir:
-			c.noteAttrs(child, n, name)
-			c.moveBelow(b, child, join(from, name))
-		case *file:
-			at := join(from, name)
-			c.leave(b, x, at)
-			c.noteAttrs(child, n, name)
-			x.mu.Lock()
-			base := x.base
-			x.mu.Unlock()
-			c.await(x)
-			if base != nil {
-				x.hold(base)
-			}
-			c.record(b, child, nil, "")
-		}
-	})
-}
-
 // complete makes everything below n known, by one flat listing unless it is.
 func (c *FS) complete(ctx context.Context, n *tree.Node) error {
 	for range 20 {

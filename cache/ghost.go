@@ -255,14 +255,14 @@ func (f *file) rehold() {
 		}
 	}
 	f.holds = f.holds[:0]
-	at, ok := f.fs.tree.Path(f.node)
 	f.mu.Lock()
 	base, content, open := f.base, f.c, f.handles > 0
 	f.mu.Unlock()
+	there, ok := f.at(base)
 	if !ok && !open {
 		return
 	}
-	if ok && base != nil && base.key != at {
+	if ok && !there {
 		f.hold(base)
 	}
 	if content != nil {

@@ -171,10 +171,18 @@ func (q *queue) touch(j *job) {
 	if j == nil {
 		return
 	}
+	q.touchAll([]*job{j})
+}
+
+// touchAll is touch for many at once, none of them nil.
+func (q *queue) touchAll(jobs []*job) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.load.change(time.Now())
-	q.touchLocked(j)
+	now := time.Now()
+	for _, j := range jobs {
+		q.load.change(now)
+		q.touchLocked(j, now)
+	}
 }
 
 // follow is touch for what follows from something that the store has got: it is no sign
@@ -185,7 +193,7 @@ func (q *queue) follow(j *job) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.touchLocked(j)
+	q.touchLocked(j, time.Now())
 }
 
 // touchAttrs is follow for attributes that wait for more until rest, or not if that
@@ -197,18 +205,17 @@ func (q *queue) touchAttrs(j *job, rest time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	j.rest, j.eager = rest, j.eager || rest.IsZero()
-	q.touchLocked(j)
+	q.touchLocked(j, time.Now())
 }
 
 // touchLocked is touch with q.mu held.
-func (q *queue) touchLocked(j *job) {
+func (q *queue) touchLocked(j *job, now time.Time) {
 	if j.dropped {
 		return
 	}
 	if j.kind == jobGhost {
 		j = q.sweep
 	}
-	now := time.Now()
 	q.active = now
 	if j.first.IsZero() {
 		j.first = now

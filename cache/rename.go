@@ -72,6 +72,7 @@ func (c *FS) rename(from *tree.Node, oldName string, to *tree.Node, newName stri
 		return nil, err
 	}
 	var b batch
+	var below *moving
 	// What loses its name at the target.
 	if mv.Target != nil {
 		switch x := mv.Target.Data.(type) {
@@ -91,7 +92,8 @@ func (c *FS) rename(from *tree.Node, oldName string, to *tree.Node, newName stri
 		c.returned(&b, x, newPath)
 		c.await(x)
 	case *dir:
-		c.moveBelow(&b, mv.Node, oldPath)
+		below = c.moving(mv.Node, oldPath)
+		c.moveAll(&b, below)
 		c.conflictsMoved(&b, oldPath, newPath)
 	}
 	if from != to && c.tree.Len(from) == 1 {
@@ -148,8 +150,7 @@ func (c *FS) rename(from *tree.Node, oldName string, to *tree.Node, newName stri
 		if g := c.ghosts[oldPath+"/"]; g != nil {
 			jobs = append(jobs, g.job)
 		}
-		c.returnedBelow(mv.Node, newPath)
-		c.touchBelow(mv.Node)
+		c.moved(below)
 	}
 	return jobs, nil
 }
@@ -163,39 +164,4 @@ func (c *FS) returned(b *batch, f *file, at string) {
 	if g := c.ghosts[at]; back && g != nil && g.st == f.base && g.maybe == nil && !g.removing {
 		c.lay(b, at)
 	}
-}
-
-// returnedBelow is returned for all files below n, which is at at now. c.ns is
-// held.
-func (c *FS) returnedBelow(n *tree.Node, at string) {
-	var b batch
-	c.tree.Children(n, func(name string, child *tree.Node) {
-		switch x := child.Data.(type) {
-		case *dir:
-			c.returnedBelow(child, join(at, name))
-		case *file:
-			c.returned(&b, x, join(at, name))
-			x.rehold()
-		}
-	})
-	c.commitLate(&b)
-}
-
-// touchBelow makes the jobs of files below n look again: they have another
-// path. c.ns is held.
-func (c *FS) touchBelow(n *tree.Node) {
-	c.tree.Children(n, func(_ string, child *tree.Node) {
-		switch x := child.Data.(type) {
-		case *dir:
-			c.touchBelow(child)
-		case *file:
-			x.mu.Lock()
-			j := x.job
-			due := j != nil && (x.writing == 0 || x.sealed != nil)
-			x.mu.Unlock()
-			if due {
-				c.q.touch(j)
-			}
-		}
-	})
 }

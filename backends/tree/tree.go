@@ -303,6 +303,30 @@ func (t *Tree) Path(n *Node) (name string, ok bool) {
 	return strings.Join(segs, "/"), true
 }
 
+// At reports whether p is n's path and, as Path does, whether n has one. It makes no
+// string.
+func (t *Tree) At(n *Node, p string) (is, ok bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if n == t.root {
+		return p == ".", true
+	}
+	is = true
+	for ; n != t.root; n = n.parent {
+		if n.parent == nil {
+			return false, false
+		}
+		rest, named := strings.CutSuffix(p, n.name)
+		if n.parent == t.root {
+			is = is && named && rest == ""
+			continue
+		}
+		dir, deeper := strings.CutSuffix(rest, "/")
+		p, is = dir, is && named && deeper
+	}
+	return is, true
+}
+
 // Attr returns n's attributes but for size, blocks, version and validity,
 // which are the owner's. A directory's size is 4096 by custom.
 func (t *Tree) Attr(n *Node) backends.Attr {
