@@ -12,6 +12,7 @@ import (
 type moving struct {
 	dirs  []movingDir // each before those in it
 	files int
+	bytes int // about as many will be journaled
 }
 
 type movingDir struct {
@@ -42,14 +43,19 @@ func (m *moving) add(t *tree.Tree, n *tree.Node, from string) {
 			m.add(t, child, join(from, name))
 		case *file:
 			files = append(files, movingFile{name, x})
+			m.bytes += fileRecords + 2*(len(from)+1+len(name))
 		}
 	})
 	m.dirs[at].files = files
 	m.files += len(files)
 }
 
+// fileRecords is about what the records of a file that moves take, without its path.
+const fileRecords = 256
+
 // moveAll makes the store follow. c.ns is held, and the directory about to be renamed.
 func (c *FS) moveAll(b *batch, m *moving) {
+	b.grow(2*(m.files+len(m.dirs)), m.bytes)
 	for i, d := range m.dirs {
 		if i > 0 {
 			if p, name, ok := c.tree.Where(d.n); ok {

@@ -165,6 +165,12 @@ type batch struct {
 	after []func()
 }
 
+// grow makes room for so many more changes, of so many bytes.
+func (b *batch) grow(changes, bytes int) {
+	b.Grow(changes, bytes)
+	b.undo = slices.Grow(b.undo, changes)
+}
+
 // commit puts a batch down, after what waits in c.late. What is not in the
 // journal has not happened, so its error is that of the operation. c.ns is
 // held.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"slices"
 )
 
 // A Batch is a list of changes that are committed together, in the order in
@@ -61,6 +62,11 @@ func (b *Batch) DeletePrefix(prefix string) { b.add(opDeletePrefix, prefix, nil)
 
 // Len returns the number of changes.
 func (b *Batch) Len() int { return len(b.ops) }
+
+// Grow makes room for so many more changes, whose keys and values have so many bytes.
+func (b *Batch) Grow(changes, bytes int) {
+	b.ops, b.buf = slices.Grow(b.ops, changes), slices.Grow(b.buf, bytes)
+}
 
 // Reset empties b and keeps its memory for the next use.
 func (b *Batch) Reset() { b.ops, b.buf = b.ops[:0], b.buf[:0] }
