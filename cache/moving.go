@@ -12,7 +12,7 @@ import (
 type moving struct {
 	dirs  []movingDir // each before those in it
 	files int
-	bytes int // about as many will be journaled
+	bytes int // about as many are to be journaled
 }
 
 type movingDir struct {
@@ -35,6 +35,7 @@ func (c *FS) moving(n *tree.Node, from string) *moving {
 
 func (m *moving) add(t *tree.Tree, n *tree.Node, from string) {
 	at := len(m.dirs)
+	m.bytes += moveBytes + 2*len(from)
 	m.dirs = append(m.dirs, movingDir{n: n, from: from})
 	files := make([]movingFile, 0, t.Len(n))
 	t.Children(n, func(name string, child *tree.Node) {
@@ -43,15 +44,16 @@ func (m *moving) add(t *tree.Tree, n *tree.Node, from string) {
 			m.add(t, child, join(from, name))
 		case *file:
 			files = append(files, movingFile{name, x})
-			m.bytes += fileRecords + 2*(len(from)+1+len(name))
+			m.bytes += moveBytes + 2*(len(from)+len(name))
 		}
 	})
 	m.dirs[at].files = files
 	m.files += len(files)
 }
 
-// fileRecords is about what the records of a file that moves take, without its path.
-const fileRecords = 256
+// moveBytes is about what the journal takes for a name that moves, a record and a ghost,
+// without its path, which both have.
+const moveBytes = 320
 
 // moveAll makes the store follow. c.ns is held, and the directory about to be renamed.
 func (c *FS) moveAll(b *batch, m *moving) {
