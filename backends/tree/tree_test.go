@@ -211,3 +211,29 @@ func TestSetgid(t *testing.T) {
 		t.Errorf("file: group %d, mode %v", a.GID, a.Mode)
 	}
 }
+
+// TestAt: it says of each node and path what Path does.
+func TestAt(t *testing.T) {
+	tr, nodes := sample(t)
+	check := func() {
+		t.Helper()
+		for was, n := range nodes {
+			at, placed := tr.Path(n)
+			for _, p := range []string{at, was, "", ".", "/", "f", "/f", "f/", "d/", "/d/f", "xd/f", "d//f", "x/d/f", "dd/f", "d/ff", "d"} {
+				if is, ok := tr.At(n, p); ok != placed || is != (placed && p == at) {
+					t.Errorf("%q, which is at %q, %t: At(%q) is %t, %t", was, at, placed, p, is, ok)
+				}
+			}
+		}
+	}
+	check()
+	if _, err := tr.Rename(tr.Root(), "d", nodes["full"], "dd", 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := tr.Unlink(tr.Root(), "g", nodes["g"]); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	tr.Drop(tr.Root(), "full")
+	check()
+}
