@@ -404,7 +404,8 @@ func (m merging) listing(ctx context.Context, limit int, more func()) error {
 }
 
 // listFailed sorts out what a failed listing means: a directory that exists
-// only here so far is not missing.
+// only here so far is not missing, and it is known then what is in it: nothing else
+// than what is here.
 func (m merging) listFailed(err error) error {
 	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, backends.ErrNotDir) {
 		return err
@@ -413,9 +414,13 @@ func (m merging) listFailed(err error) error {
 	if moved != nil {
 		return moved
 	}
-	defer end()
 	c, n := m.c, m.dir
-	if dirOf(n).job != nil || c.anyLocal(n) {
+	if dirOf(n).job != nil {
+		end()
+		return m.nothing()
+	}
+	defer end()
+	if c.anyLocal(n) {
 		return nil
 	}
 	if n == c.tree.Root() {

@@ -139,6 +139,33 @@ func (m merging) all(ctx context.Context, entries []backends.Entry) error {
 		}
 		entries = entries[n:]
 	}
+	if later, err := m.only(there); later || err != nil {
+		return err
+	}
+	d.mu.Lock()
+	if d.seen.Before(m.asked) {
+		d.seen = m.asked
+	}
+	d.mu.Unlock()
+	m.c.learned()
+	m.seen()
+	return nil
+}
+
+// nothing merges that the store has no such directory, and so nothing that is in it
+// here. It is known then, but not confirmed.
+func (m merging) nothing() error {
+	there := map[string]struct{}{}
+	if later, err := m.part(nil, true, nil, there); later || err != nil {
+		return err
+	}
+	_, err := m.only(there)
+	return err
+}
+
+// only merges that a listing has nothing but there, which is merged: m.dir is known by
+// it. later says that a later answer is in.
+func (m merging) only(there map[string]struct{}) (later bool, err error) {
 	var gone []string
 	for _, name := range m.c.tree.Names(m.dir) {
 		if _, ok := there[name]; !ok {
@@ -147,28 +174,23 @@ func (m merging) all(ctx context.Context, entries []backends.Entry) error {
 	}
 	end, err := m.begin()
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer end()
+	d := dirOf(m.dir)
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.listed.After(m.asked) {
-		d.mu.Unlock()
-		return nil // a later answer is in
+		return true, nil
 	}
 	for _, name := range gone {
 		m.missing(d, name)
 	}
 	d.listed = m.asked
 	m.c.tree.Restamp(m.dir)
-	if d.seen.Before(m.asked) {
-		d.seen = m.asked
-	}
 	d.big, d.denied = len(there) >= smallDir, false
 	clear(d.absent)
-	d.mu.Unlock()
-	m.c.learned()
-	m.seen()
-	return nil
+	return false, nil
 }
 
 // mergeAtOnce is how many entries are merged before others may go on.
