@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"errors"
+	"io/fs"
 	"maps"
 	"time"
 
@@ -23,6 +25,23 @@ func (c *FS) gone(p *tree.Node, name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c.setAbsent(d, name, time.Now())
+}
+
+// removed says that the store has removed what was under name in p, and is a ghost no
+// more. Answers that are older say nothing of the name. That it is not there was known
+// all the time, and is for no longer than it was. c.ns is held.
+func (c *FS) removed(p *tree.Node, name string) {
+	d := dirOf(p)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	known := d.absent[name]
+	if listed := d.listedFor(name); listed.After(known) {
+		known = listed // it is an earlier mount's ghost
+	}
+	d.note(name)
+	if _, err := c.tree.Lookup(p, name); errors.Is(err, fs.ErrNotExist) && !known.IsZero() {
+		c.setAbsent(d, name, known)
+	}
 }
 
 // setAbsent records that the store had nothing under name in d at t. d.mu is held.

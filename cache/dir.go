@@ -107,6 +107,12 @@ func (d *dir) end(name string) {
 	if d.changing[name]--; d.changing[name] <= 0 {
 		delete(d.changing, name)
 	}
+	d.note(name)
+}
+
+// note says that what the store was asked before now says nothing about name. d.mu is
+// held.
+func (d *dir) note(name string) {
 	now := time.Now()
 	if d.changed == nil {
 		d.changed = map[string]time.Time{}

@@ -1,7 +1,9 @@
 package cache_test
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -96,6 +98,97 @@ func parentOf(t *testing.T, f *cache.FS, path string) (backends.Node, string) {
 	return p, path[i+1:]
 }
 
+// unlinked removes path.
+func unlinked(t *testing.T, f *cache.FS, path string) {
+	t.Helper()
+	p, name := parentOf(t, f, path)
+	if err := f.Unlink(t.Context(), p, name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// removedTree removes path and all that is in it.
+func removedTree(t *testing.T, f *cache.FS, path string) {
+	t.Helper()
+	for _, name := range names(t, t.Context(), f, path) {
+		child := path + "/" + name
+		if _, a := lookup(t, f, child); a.Mode.IsDir() {
+			removedTree(t, f, child)
+			continue
+		}
+		unlinked(t, f, child)
+	}
+	p, name := parentOf(t, f, path)
+	if err := f.Rmdir(t.Context(), p, name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What this machine has made, renamed and removed it knows when the store has
+// followed, the names that are gone included: while the store can't be reached,
+// everything is listed and found, and can be renamed again.
+func TestOwnChangesStayKnown(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(t *testing.T, f *cache.FS)
+		gone   []string
+		again  string // renamed once more while the store is down
+	}{
+		{"directory made", func(t *testing.T, f *cache.FS) { mkdir(t, f, "new", 0o755) }, nil, "new"},
+		{"directory renamed", func(t *testing.T, f *cache.FS) { moved(t, f, "a", "c") }, []string{"a"}, "c"},
+		{"directory renamed twice", func(t *testing.T, f *cache.FS) {
+			moved(t, f, "a", "c")
+			moved(t, f, "c", "b/d")
+		}, []string{"a", "c"}, "b/d"},
+		{"directory renamed and back", func(t *testing.T, f *cache.FS) {
+			moved(t, f, "a", "c")
+			moved(t, f, "c", "a")
+		}, []string{"c"}, "a"},
+		{"directory renamed, stored, and back", func(t *testing.T, f *cache.FS) {
+			moved(t, f, "a", "c")
+			stored(t, f)
+			moved(t, f, "c", "a")
+		}, []string{"c"}, "a"},
+		{"directory renamed over an empty one", func(t *testing.T, f *cache.FS) {
+			mkdir(t, f, "c", 0o755)
+			stored(t, f)
+			moved(t, f, "a", "c")
+		}, []string{"a"}, "c"},
+		{"directory within renamed", func(t *testing.T, f *cache.FS) { moved(t, f, "a/sub", "b/other") }, []string{"a/sub"}, "b/other"},
+		{"files renamed", func(t *testing.T, f *cache.FS) {
+			moved(t, f, "a/f0", "b/n0")
+			moved(t, f, "a/sub/g1", "b/f1")
+		}, []string{"a/f0", "a/sub/g1"}, "b"},
+		{"half of it removed", func(t *testing.T, f *cache.FS) {
+			removedTree(t, f, "a/sub")
+			unlinked(t, f, "a/f0")
+			unlinked(t, f, "a/f1")
+		}, []string{"a/sub", "a/f0", "a/f1"}, "a"},
+		{"all of it removed", func(t *testing.T, f *cache.FS) { removedTree(t, f, "a") }, []string{"a"}, "b"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, f := overAsking(t, cache.Config{TTL: time.Hour})
+			c.change(t, f)
+			want := all(t, f, ".")
+			stored(t, f)
+			s.down(t)
+			if got := all(t, f, "."); !slices.Equal(got, want) {
+				t.Errorf("it has %q\nwant %q", got, want)
+			}
+			for _, path := range c.gone {
+				p, name := parentOf(t, f, path)
+				if _, _, err := f.Lookup(t.Context(), p, name); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("%s, which is gone: %v", path, err)
+				}
+			}
+			if got := s.reset(); got != "map[]" {
+				t.Errorf("what is known was asked for: %s", got)
+			}
+			moved(t, f, c.again, "again")
+		})
+	}
+}
+
 // A directory that an earlier mount has renamed, or made, is not in its new place
 // when the next mount lists it. That is an answer, too: what is in it is here, and
 // known when the store has followed.
@@ -132,10 +225,47 @@ func TestListedBeforeTheStoreFollows(t *testing.T) {
 			if got := all(t, f, "."); !slices.Equal(got, want) {
 				t.Errorf("it has %q\nwant %q", got, want)
 			}
+			if how == "renamed" {
+				if _, _, err := f.Lookup(t.Context(), f.Root(), "a"); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("the old name: %v", err)
+				}
+			}
 			if got := second.reset(); got != "map[]" {
 				t.Errorf("what is known was asked for: %s", got)
 			}
 			moved(t, f, "c", "again")
 		})
+	}
+}
+
+// What somebody else puts where a directory was renamed to, or where it was, is seen
+// when the ttl since then is over.
+func TestPutIntoARenamedDirectory(t *testing.T) {
+	const ttl = 200 * time.Millisecond
+	s, f := overAsking(t, cache.Config{TTL: ttl})
+	moved(t, f, "a", "c")
+	put(t, s.Store, "c/theirs", "theirs")
+	stored(t, f)
+	put(t, s.Store, "a/theirs", "theirs")
+	time.Sleep(ttl)
+	for path, want := range map[string]int{"c": 6, "c/sub": 4, "a": 1} {
+		if got := names(t, t.Context(), f, path); len(got) != want {
+			t.Errorf("%s has %q", path, got)
+		}
+	}
+}
+
+// With a ttl of 0 nothing is known for longer, whoever has changed it.
+func TestNothingStaysKnownWithoutATtl(t *testing.T) {
+	s, f := overAsking(t, cache.Config{TTL: 0})
+	moved(t, f, "a", "c")
+	unlinked(t, f, "b/f0")
+	stored(t, f)
+	for _, name := range []string{"a/theirs", "b/f0", "c/theirs"} {
+		put(t, s.Store, name, "theirs")
+		lookup(t, f, name)
+	}
+	if got := names(t, t.Context(), f, "c"); len(got) != 6 {
+		t.Errorf("c has %q", got)
 	}
 }

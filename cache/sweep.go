@@ -256,6 +256,8 @@ func (c *FS) swept(gs []*ghost, errs []error, more bool) outcome {
 			c.q.follow(dirOf(n).job) // it waits for that
 		}
 		switch p := c.dirAt(path.Dir(g.key)); {
+		case p != nil && (!g.dir || err == nil || errors.Is(err, fs.ErrNotExist)):
+			c.removed(p, path.Base(g.key))
 		case p != nil:
 			dirOf(p).change(path.Base(g.key))
 			if errors.Is(err, backends.ErrNotEmpty) {
