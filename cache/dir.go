@@ -66,6 +66,7 @@ type dir struct {
 	// lastChange is the latest of changed, also of those that are forgotten.
 	lastChange time.Time
 	pruned     time.Time // when changed was last gone through
+	forgotten  time.Time // changes before that are
 	// touched is when somebody last used it, and leaving says that nobody has since
 	// it was chosen to be forgotten; see forgetting.
 	touched time.Time
@@ -125,15 +126,16 @@ func (d *dir) note(name string) {
 }
 
 // prune forgets changes that are older than any question still on its way. A
-// listing that is older than that too is given up, because it says nothing
-// about the names that have changed since. d.mu is held.
+// listing that is older than that too says nothing about single names any more,
+// because nobody knows which of them have changed since. The directory stays known
+// by it: these changes are in the tree. d.mu is held.
 func (d *dir) prune(now time.Time) {
 	old := now.Add(-2 * storeTimeout)
 	if !d.asking.IsZero() && d.asking.Before(old) {
 		old = d.asking
 	}
-	if d.listed.Before(old) {
-		d.listed = time.Time{}
+	if d.forgotten.Before(old) {
+		d.forgotten = old
 	}
 	for k, t := range d.changed {
 		if t.Before(old) {
@@ -170,7 +172,7 @@ func (d *dir) listedFor(name string) time.Time {
 	if d.local {
 		return time.Now() // all that is in it is here
 	}
-	if d.oursSince(name, d.listed) {
+	if d.listed.Before(d.forgotten) || d.oursSince(name, d.listed) {
 		return time.Time{}
 	}
 	return d.listed

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,31 @@ func made(t *testing.T, f *FS, name string) *tree.Node {
 		t.Fatal(err)
 	}
 	return n.(*tree.Node)
+}
+
+// What changes there were long ago is forgotten, and a listing from before them says
+// nothing about single names any more; but the directory stays known as long as the
+// ttl says, for the changes were made here as well.
+func TestListingOutlivesForgottenChanges(t *testing.T) {
+	f, _ := newOverMemory(t, time.Hour)
+	n := made(t, f, "d")
+	d := dirOf(n)
+	d.mu.Lock()
+	d.listed = time.Now().Add(-5 * storeTimeout)
+	for i := range 2000 {
+		d.changed[strconv.Itoa(i)] = time.Now().Add(-4 * storeTimeout)
+	}
+	d.mu.Unlock()
+	d.change("last")
+	d.mu.Lock()
+	left, said := len(d.changed), d.listedFor("17")
+	d.mu.Unlock()
+	if left > 10 || !said.IsZero() {
+		t.Errorf("%d changes are remembered, and the listing says of a forgotten one: %v", left, said)
+	}
+	if !f.listedNow(n) {
+		t.Error("the directory is not known any more")
+	}
 }
 
 // A removal in the store makes nothing known for longer: what somebody else puts
