@@ -36,9 +36,9 @@ type dir struct {
 	// mine says that the store's word about the directory does not count: it
 	// has still to follow. True while there is a job.
 	mine bool
-	// listed is when a complete listing was asked for that has been merged, or
-	// when the directory was made here; zero if neither was. big says that a listing was given up because the
-	// directory is large.
+	// listed is when a complete listing was asked for that has been merged, or when
+	// the directory was made here or renamed; zero if neither was. big says that a
+	// listing was given up because the directory is large.
 	listed time.Time
 	big    bool
 	// denied says that this user may not list it.

@@ -30,10 +30,18 @@ func under(key, dir string) bool {
 	return dir == "." || key == dir || strings.HasPrefix(key, dir) && len(key) > len(dir) && key[len(dir)] == '/'
 }
 
-func (c *FS) setLocal(d *dir, local bool) {
+// setLocal says whether d is local, and since when it is known what is in it.
+func (d *dir) setLocal(local bool, listed time.Time) {
 	d.mu.Lock()
-	d.local = local
-	d.mu.Unlock()
+	defer d.mu.Unlock()
+	d.local, d.listed = local, listed
+}
+
+// listedAt returns since when it is known what is in d; zero if it is not.
+func (d *dir) listedAt() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.listed
 }
 
 // haunted reports whether the store may have something under key, or below,

@@ -30,6 +30,56 @@ func made(t *testing.T, f *FS, name string) *tree.Node {
 	return n.(*tree.Node)
 }
 
+// A directory that is renamed is made here, in its new place: what is in it is known
+// from then on for the ttl, and not from when it was listed in the old one.
+func TestRenamedIsKnownSinceThen(t *testing.T) {
+	f, m := newOverMemory(t, time.Hour)
+	n := made(t, f, "d")
+	d := dirOf(n)
+	d.mu.Lock()
+	d.listed = time.Now().Add(-50 * time.Minute)
+	d.mu.Unlock()
+	if err := f.Rename(t.Context(), f.Root(), "d", f.Root(), "e", 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.SyncDir(t.Context(), f.Root()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Stat(t.Context(), "e/f"); err != nil {
+		t.Fatal(err)
+	}
+	if _, valid := f.Listing(n); valid < 55*time.Minute || valid > time.Hour {
+		t.Errorf("after a rename its listing is believed for %v", valid)
+	}
+}
+
+// Where there was another one, empty when it was listed, it is known since then:
+// others may have put something there.
+func TestRenamedOverAnotherIsKnownSinceThat(t *testing.T) {
+	f, _ := newOverMemory(t, time.Hour)
+	n := made(t, f, "d")
+	over := made(t, f, "e")
+	if err := f.Unlink(t.Context(), over, "f"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.SyncDir(t.Context(), f.Root()); err != nil {
+		t.Fatal(err)
+	}
+	d := dirOf(over)
+	d.mu.Lock()
+	d.listed = time.Now().Add(-50 * time.Minute)
+	d.mu.Unlock()
+	if err := f.Rename(t.Context(), f.Root(), "d", f.Root(), "e", 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.SyncDir(t.Context(), f.Root()); err != nil {
+		t.Fatal(err)
+	}
+	if _, valid := f.Listing(n); valid > 10*time.Minute {
+		t.Errorf("its listing is believed for %v", valid)
+	}
+}
+
 // What changes there were long ago is forgotten, and a listing from before them says
 // nothing about single names any more; but the directory stays known as long as the
 // ttl says, for the changes were made here as well.

@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"time"
+
 	"github.com/agentfs/agentfs/backends/tree"
 )
 
@@ -11,6 +13,7 @@ import (
 // moving is a directory that moves, with what is in it.
 type moving struct {
 	dirs  []movingDir // each before those in it
+	since time.Time   // where it goes there was nothing then: it is known from then on what is there
 	files int
 	bytes int // about as many are to be journaled
 }
@@ -26,9 +29,10 @@ type movingFile struct {
 	f    *file
 }
 
-// moving returns what moves with n, which is at from. c.ns is held.
-func (c *FS) moving(n *tree.Node, from string) *moving {
-	m := &moving{}
+// moving returns what moves with n, which is at from, to where there was nothing at since.
+// c.ns is held.
+func (c *FS) moving(n *tree.Node, from string, since time.Time) *moving {
+	m := &moving{since: since}
 	m.add(c.tree, n, from)
 	return m
 }
@@ -64,7 +68,7 @@ func (c *FS) moveAll(b *batch, m *moving) {
 				c.noteAttrs(d.n, p, name)
 			}
 		}
-		c.moveDir(b, d.n, d.from)
+		c.moveDir(b, d.n, d.from, m.since)
 		for _, x := range d.files {
 			c.leave(b, x.f, join(d.from, x.name))
 			c.noteAttrs(x.f.node, d.n, x.name)
@@ -75,20 +79,20 @@ func (c *FS) moveAll(b *batch, m *moving) {
 }
 
 // moveDir is moveAll for a directory without what is in it.
-func (c *FS) moveDir(b *batch, n *tree.Node, from string) {
+func (c *FS) moveDir(b *batch, n *tree.Node, from string, since time.Time) {
 	d := dirOf(n)
 	if c.stored(d) {
 		c.q.touch(c.leaveMarker(b, n, from).job)
 	} else {
 		c.leaveRecords(b, n, from)
 	}
-	marker, maybe, local := d.marker, d.maybe, d.local
+	marker, maybe, local, listed := d.marker, d.maybe, d.local, d.listedAt()
 	b.undo = append(b.undo, func() {
 		d.marker, d.maybe = marker, maybe
-		c.setLocal(d, local)
+		d.setLocal(local, listed)
 	})
 	d.marker, d.maybe = false, false
-	c.setLocal(d, true)
+	d.setLocal(true, since)
 	delete(c.limbo, n)
 	c.endDirJob(n) // what waits for the old place need not
 	c.awaitDir(n)

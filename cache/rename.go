@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"time"
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/tree"
@@ -74,6 +75,7 @@ func (c *FS) rename(from *tree.Node, oldName string, to *tree.Node, newName stri
 	var b batch
 	var below *moving
 	// What loses its name at the target.
+	empty := time.Now()
 	if mv.Target != nil {
 		switch x := mv.Target.Data.(type) {
 		case *file:
@@ -81,6 +83,9 @@ func (c *FS) rename(from *tree.Node, oldName string, to *tree.Node, newName stri
 			c.resolved(&b, newPath)
 		case *dir:
 			c.leaveDir(&b, mv.Target, newPath)
+			if !x.local {
+				empty = x.listedAt() // others may have put something there since
+			}
 		}
 		c.forgetRecord(&b, mv.Target)
 	}
@@ -92,7 +97,7 @@ func (c *FS) rename(from *tree.Node, oldName string, to *tree.Node, newName stri
 		c.returned(&b, x, newPath)
 		c.await(x)
 	case *dir:
-		below = c.moving(mv.Node, oldPath)
+		below = c.moving(mv.Node, oldPath, empty)
 		c.moveAll(&b, below)
 		c.conflictsMoved(&b, oldPath, newPath)
 	}
