@@ -71,7 +71,7 @@ func (j *Journal) load() error {
 	// A number is not given twice, lest a later Open takes new commits for the lost ones.
 	j.seq, j.held, j.boot, j.table = max(found.seq, j.ack.acked), found.seq, found.boot, found.table
 	j.done.Store(j.seq)
-	if err := j.keep(names); err != nil {
+	if err := j.keep(names, recovered.use); err != nil {
 		return err
 	}
 	if recovered.any {
@@ -81,9 +81,17 @@ func (j *Journal) load() error {
 }
 
 // keep takes over the segments that earlier processes have left, until the table has
-// all of them.
-func (j *Journal) keep(names []string) error {
-	for _, name := range names {
+// all of them. Those that have nothing that counts go: their numbers are given again,
+// so their records would follow new ones one day, or new ones be in a file that is
+// removed in their stead.
+func (j *Journal) keep(names []string, use []segmentUse) error {
+	for i, name := range names {
+		if !use[i].counts {
+			if err := j.discard(name, use[i].stray || j.ack.acked > j.held); err != nil {
+				return err
+			}
+			continue
+		}
 		f, err := os.OpenFile(name, os.O_RDWR, 0)
 		if err != nil {
 			return err
@@ -99,6 +107,20 @@ func (j *Journal) keep(names []string) error {
 		j.older = append(j.older, s)
 	}
 	return nil
+}
+
+// discard removes a segment that has nothing that counts. If there may be something in
+// it that was acknowledged, it is moved aside instead.
+func (j *Journal) discard(name string, acked bool) error {
+	if !acked {
+		return os.Remove(name)
+	}
+	aside := asideName(j.path(dbName)) + "-" + filepath.Base(name)
+	if j.damage != "" {
+		j.damage += "; "
+	}
+	j.damage += fmt.Sprintf("a part of its log, which does not follow the rest, is now %s", aside)
+	return os.Rename(name, aside)
 }
 
 // connect opens the database for good. unix-excl is SQLite's way to have a
@@ -286,11 +308,15 @@ func removeDB(name string) error {
 	return nil
 }
 
+func asideName(name string) string {
+	return name + ".damaged-" + time.Now().UTC().Format("20060102T150405.000000000")
+}
+
 // moveAside gives the files of a database, and the segments of the log, names that
 // say that they are damaged, under which sqlite3 still takes the former for one
 // database, and returns that of the database.
 func moveAside(name string, segments []string) (string, error) {
-	aside := name + ".damaged-" + time.Now().UTC().Format("20060102T150405.000000000")
+	aside := asideName(name)
 	to := map[string]string{}
 	for _, s := range suffixes {
 		to[name+s] = aside + s

@@ -106,6 +106,14 @@ type logContents struct {
 	seq    uint64 // of the last commit that counts
 	boot   string // of the machine at that commit, if there is one
 	any    bool   // there is one
+	use    []segmentUse
+}
+
+// segmentUse is what a segment is good for. One that has neither is the work of a
+// process that died before its first record, or of a power loss.
+type segmentUse struct {
+	counts bool // it has records that count
+	stray  bool // it has one that is whole and follows nothing that is there
 }
 
 // logBytes is what the segments of a log have, the oldest first.
@@ -128,37 +136,35 @@ func (l logBytes) after(seq uint64) logContents {
 	for _, p := range l {
 		// A later segment may follow what was whole of this one, if its process has
 		// found it like this.
-		_ = all.read(p)
+		all.use = append(all.use, all.read(p))
 	}
 	return all
 }
 
-var errRecord = errors.New("a record of the log is garbled")
-
 // read applies the records of a segment, up to the first that is garbled or does
 // not follow.
-func (l *logContents) read(p []byte) error {
+func (l *logContents) read(p []byte) (use segmentUse) {
 	n := len(logMagic) + 1
 	if len(p) < n || string(p[:n-1]) != logMagic {
-		return errRecord
+		return use
 	}
 	end := n + int(p[n-1])
 	if len(p) < end+4 || binary.LittleEndian.Uint32(p[end:]) != crc32.ChecksumIEEE(p[:end]) {
-		return errRecord
+		return use
 	}
 	boot := string(p[n:end])
-	for p = p[end+4:]; len(p) > 0; {
+	for p = p[end+4:]; len(p) > 0; use.counts = true {
 		if len(p) < recordHead {
-			return errRecord
+			return use
 		}
 		size := int64(binary.LittleEndian.Uint32(p))
 		if int64(len(p)-recordHead) < size {
-			return errRecord
+			return use
 		}
 		r := p[:recordHead+size]
 		p = p[len(r):]
 		if binary.LittleEndian.Uint32(r[4:]) != crc32.ChecksumIEEE(r[8:]) {
-			return errRecord
+			return use
 		}
 		prev, seq := binary.LittleEndian.Uint64(r[8:]), binary.LittleEndian.Uint64(r[16:])
 		if seq <= l.seq {
@@ -166,10 +172,11 @@ func (l *logContents) read(p []byte) error {
 		}
 		b, err := parseBatch(r[recordHead:])
 		if err != nil || prev != l.seq {
-			return errRecord
+			use.stray = err == nil
+			return use
 		}
 		l.recent.apply(b)
 		l.seq, l.boot, l.any = seq, boot, true
 	}
-	return nil
+	return use
 }
