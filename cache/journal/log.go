@@ -37,6 +37,8 @@ const (
 type segment struct {
 	f   *os.File
 	end int64 // behind the last record
+	// torn: behind end there may be records of an append that failed.
+	torn bool
 	// Guarded by sync.mu: its name is on the disk, and all of it, if it was ended.
 	named, whole bool
 }
@@ -92,12 +94,27 @@ func appendRecord(p []byte, prev, seq uint64, b *Batch) []byte {
 
 // append writes records behind those that are there. If it fails, they are not.
 func (s *segment) append(p []byte) error {
+	if err := s.mend(); err != nil {
+		return err
+	}
 	if _, err := s.f.WriteAt(p, s.end); err != nil {
-		// Some of them may be whole. This takes no room, so it hardly fails.
-		return errors.Join(err, s.f.Truncate(s.end))
+		s.torn = true // some of them may be whole
+		return errors.Join(err, s.mend())
 	}
 	s.end += int64(len(p))
 	return nil
+}
+
+// mend cuts off what an append has left that failed. Until that is done nothing may
+// follow, here or in another segment: it has the numbers of what comes next. It
+// takes no room, so it hardly fails.
+func (s *segment) mend() error {
+	if !s.torn {
+		return nil
+	}
+	err := s.f.Truncate(s.end)
+	s.torn = err != nil
+	return err
 }
 
 // logContents is what a log has for a table.

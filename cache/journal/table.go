@@ -38,7 +38,7 @@ func (j *Journal) freeze() bool {
 	if j.frozen == nil && !j.recent.empty() {
 		j.frozen = &frozen{overlay: j.recent, keys: slices.Sorted(maps.Keys(j.recent.changes)), upto: j.held, boot: j.boot}
 		j.recent = newOverlay()
-		if j.current != nil {
+		if j.current != nil && j.current.mend() == nil {
 			j.older = append(j.older, j.current)
 			j.current = nil
 		}

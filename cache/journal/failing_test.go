@@ -1,0 +1,52 @@
+package journal
+
+import (
+	"os"
+	"testing"
+)
+
+// refuse makes writes to a segment fail, and cutting it off, until the returned function
+// is called.
+func refuse(t *testing.T, s *segment) func() {
+	t.Helper()
+	f, err := os.Open(s.f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := s.f
+	s.f = f
+	return func() { s.f = was; f.Close() }
+}
+
+// TestTornAppend: what the kernel has taken of an append that failed, and that could not be
+// cut off, does not count once there are later commits.
+func TestTornAppend(t *testing.T) {
+	for _, folded := range []bool{false, true} {
+		j := mustOpen(t, t.TempDir(), quiet)
+		put(t, j, "a", "1")
+		var failed Batch
+		failed.Put("failed", []byte("2"))
+		s := j.current
+		allow := refuse(t, s)
+		if err := j.Commit(&failed); err == nil {
+			t.Fatal("it did not fail")
+		}
+		allow()
+		p := appendRecord(nil, j.held, j.seq+1, &failed)
+		p = appendRecord(p, j.seq+1, j.seq+2, &failed)
+		if _, err := s.f.WriteAt(p, s.end); err != nil {
+			t.Fatal(err)
+		}
+		if folded {
+			j.turn.Lock()
+			j.freeze()
+			j.turn.Unlock()
+		}
+		put(t, j, "gained", "3") // as long as the other one
+		k := mustOpen(t, asKilled(t, j), quiet)
+		wantSilence(t, k)
+		wantContents(t, k, map[string]string{"a": "1", "gained": "3"})
+		foldBeside(t, j)
+		wantContents(t, j, map[string]string{"a": "1", "gained": "3"})
+	}
+}
