@@ -50,3 +50,27 @@ func TestTornAppend(t *testing.T) {
 		wantContents(t, j, map[string]string{"a": "1", "gained": "3"})
 	}
 }
+
+// TestTableSyncFails: after a sync of SQLite's log that failed, a second one says nothing
+// of what the first has dropped. The log stays.
+func TestTableSyncFails(t *testing.T) {
+	j := mustOpen(t, t.TempDir(), quiet)
+	put(t, j, "a", "1")
+	was := j.wal
+	closed, err := os.OpenFile(was.Name(), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	j.wal = closed
+	j.tidy()
+	j.wal = was
+	j.tidy()
+	if names, err := segmentNames(j.dir); err != nil || len(names) != 1 {
+		t.Errorf("segments %v, %v", names, err)
+	}
+	put(t, j, "b", "2")
+	k := mustOpen(t, asKilled(t, j), quiet)
+	wantSilence(t, k)
+	wantContents(t, k, map[string]string{"a": "1", "b": "2"})
+}

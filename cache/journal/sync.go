@@ -15,6 +15,9 @@ type syncState struct {
 	err  error      // of the first sync that failed
 	// segments are all of the log, the oldest first.
 	segments []*segment
+
+	table    sync.Mutex // held while the kernel writes SQLite's log
+	tableErr error      // of the first sync of that which failed
 }
 
 func (s *syncState) add(g *segment) {
@@ -69,6 +72,18 @@ func (j *Journal) syncUpto(want uint64) error {
 		s.upto = upto
 	}
 	return s.err
+}
+
+// syncTable brings SQLite's log to the disk. An error is final here, too: what the
+// kernel has dropped would be moved into the database, and the log be removed for it.
+func (j *Journal) syncTable() error {
+	s := &j.sync
+	s.table.Lock()
+	defer s.table.Unlock()
+	if s.tableErr == nil {
+		s.tableErr = j.wal.Sync()
+	}
+	return s.tableErr
 }
 
 // write brings the log to the disk. What is not in it any more was brought there

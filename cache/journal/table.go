@@ -135,7 +135,7 @@ func (j *Journal) upgrade() error {
 	if err != nil {
 		return err
 	}
-	if err := j.wal.Sync(); err != nil {
+	if err := j.syncTable(); err != nil {
 		return err
 	}
 	j.bundle, j.format = nil, format
@@ -149,7 +149,7 @@ func (j *Journal) checkpoint() (whole bool, err error) {
 	if fi, err := j.wal.Stat(); err != nil || fi.Size() > 0 {
 		// The number is written when what it counts is there for good: it says that a log
 		// of SQLite that has less was damaged, and not cut short by a power loss.
-		if err := j.wal.Sync(); err != nil {
+		if err := j.syncTable(); err != nil {
 			return false, err
 		}
 		// A failure costs no more than that damage might not be noticed.

@@ -141,7 +141,7 @@ func (j *Journal) tidy() {
 		}
 	}
 	for more := true; more; {
-		if j.wal.Sync() != nil { // so that checkpoint has little left to sync
+		if j.syncTable() != nil { // so that checkpoint has little left to sync
 			return
 		}
 		more = false
