@@ -2,6 +2,9 @@ package journal
 
 import (
 	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -73,4 +76,49 @@ func TestTableSyncFails(t *testing.T) {
 	k := mustOpen(t, asKilled(t, j), quiet)
 	wantSilence(t, k)
 	wantContents(t, k, map[string]string{"a": "1", "b": "2"})
+}
+
+// TestCloseSyncs: if the table can't take the log, that is on the disk after Close.
+func TestCloseSyncs(t *testing.T) {
+	j := mustOpen(t, t.TempDir(), quiet)
+	put(t, j, "a", "1")
+	begin := j.stmts.begin
+	broken, err := j.db.prepare("INSERT INTO meta VALUES (NULL, NULL, NULL)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.turn.Lock()
+	j.freeze()
+	j.stmts.begin = broken
+	if err := begin.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if j.spread() == nil {
+		t.Error("it did not fail")
+	}
+	j.turn.Unlock()
+	put(t, j, "b", "2")
+	if err := j.Close(); err == nil {
+		t.Error("Close says nothing")
+	}
+	if j.sync.err == nil && j.sync.upto < j.seq {
+		t.Errorf("commits up to %d are on the disk, there are %d", j.sync.upto, j.seq)
+	}
+}
+
+// TestNoRoomForTheFirst: a segment for whose first record there is no room is not left
+// behind.
+func TestNoRoomForTheFirst(t *testing.T) {
+	j := mustOpen(t, filepath.Join(smallDisk(t), "journal"), quiet)
+	var b Batch
+	b.Put("k", []byte(strings.Repeat("x", 2<<20)))
+	if err := j.Commit(&b); err == nil {
+		t.Fatal("there was room")
+	} else if !strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
+		t.Fatal(err)
+	}
+	mustClose(t, j)
+	if names, err := segmentNames(j.dir); err != nil || len(names) != 0 {
+		t.Errorf("left behind: %v, %v", names, err)
+	}
 }

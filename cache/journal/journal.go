@@ -204,7 +204,13 @@ func (j *Journal) Close() error {
 		return fs.ErrClosed
 	}
 	j.closed = true
-	_, err := j.fold()
+	whole, err := j.fold()
+	if err != nil {
+		err = errors.Join(err, j.syncUpto(j.seq))
+	}
+	if whole && err == nil && j.current != nil { // without a record
+		err = j.sync.remove(j.current)
+	}
 	return errors.Join(err, j.abandon())
 }
 
