@@ -106,6 +106,37 @@ func TestCloseSyncs(t *testing.T) {
 	}
 }
 
+// TestSyncOfEarlierSegments: a sync that failed for an earlier process may have left pages
+// that the kernel takes for written.
+func TestSyncOfEarlierSegments(t *testing.T) {
+	j := mustOpen(t, t.TempDir(), quiet)
+	put(t, j, "a", "1")
+	j = mustOpen(t, asKilled(t, j), quiet)
+	names, err := segmentNames(j.dir)
+	if err != nil || len(names) != 1 {
+		t.Fatal(names, err)
+	}
+	fi, err := os.Stat(names[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What the disk has if they were not.
+	f, err := os.OpenFile(names[0], os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(make([]byte, fi.Size()), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	k := mustOpen(t, asKilled(t, j), quiet)
+	wantSilence(t, k)
+	wantContents(t, k, map[string]string{"a": "1"})
+}
+
 // TestNoRoomForTheFirst: a segment for whose first record there is no room is not left
 // behind.
 func TestNoRoomForTheFirst(t *testing.T) {

@@ -71,7 +71,7 @@ func (j *Journal) load() error {
 	// A number is not given twice, lest a later Open takes new commits for the lost ones.
 	j.seq, j.held, j.boot, j.table = max(found.seq, j.ack.acked), found.seq, found.boot, found.table
 	j.done.Store(j.seq)
-	if err := j.keep(names, recovered.use); err != nil {
+	if err := j.keep(names, log, recovered.use); err != nil {
 		return err
 	}
 	if recovered.any {
@@ -84,7 +84,7 @@ func (j *Journal) load() error {
 // all of them. Those that have nothing that counts go: their numbers are given again,
 // so their records would follow new ones one day, or new ones be in a file that is
 // removed in their stead.
-func (j *Journal) keep(names []string, use []segmentUse) error {
+func (j *Journal) keep(names []string, log logBytes, use []segmentUse) error {
 	for i, name := range names {
 		if !use[i].counts {
 			if err := j.discard(name, use[i].stray || j.ack.acked > j.held); err != nil {
@@ -96,13 +96,8 @@ func (j *Journal) keep(names []string, use []segmentUse) error {
 		if err != nil {
 			return err
 		}
-		s := &segment{f: f}
+		s := &segment{f: f, end: int64(len(log[i])), again: log[i]}
 		j.sync.add(s)
-		fi, err := f.Stat()
-		if err != nil {
-			return err
-		}
-		s.end = fi.Size()
 		j.size.Add(s.end)
 		j.older = append(j.older, s)
 	}

@@ -41,6 +41,8 @@ type segment struct {
 	torn bool
 	// Guarded by sync.mu: its name is on the disk, and all of it, if it was ended.
 	named, whole bool
+	// again is what an earlier process has written, until it was written once more.
+	again []byte
 }
 
 // segmentName is that of a segment whose first commit has the number seq. Numbers

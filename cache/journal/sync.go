@@ -67,6 +67,9 @@ func (j *Journal) syncUpto(want uint64) error {
 	if s.upto >= want {
 		return nil
 	}
+	if err := s.repeat(); err != nil {
+		return err
+	}
 	upto := j.done.Load()
 	if s.err = s.write(); s.err == nil {
 		s.upto = upto
@@ -84,6 +87,21 @@ func (j *Journal) syncTable() error {
 		s.tableErr = j.wal.Sync()
 	}
 	return s.tableErr
+}
+
+// repeat writes what earlier processes have left once more: if a sync has failed for one
+// of them, the kernel takes for written what it has dropped. mu is held.
+func (s *syncState) repeat() error {
+	for _, g := range s.segments {
+		if g.again == nil {
+			continue
+		}
+		if _, err := g.f.WriteAt(g.again, 0); err != nil {
+			return err
+		}
+		g.again = nil
+	}
+	return nil
 }
 
 // write brings the log to the disk. What is not in it any more was brought there
