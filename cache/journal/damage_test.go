@@ -418,3 +418,45 @@ func TestNewerFormat(t *testing.T) {
 		t.Errorf("a journal of a newer format was changed: %v", err)
 	}
 }
+
+// TestLost: nothing is left of what was acknowledged, which is so until there is a commit.
+func TestLost(t *testing.T) {
+	l := makeLogged(t, 3)
+	for what, do := range map[string]func(dir string) error{
+		"the log's head": func(dir string) error {
+			names, err := segmentNames(dir)
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(names[0], bytes.Repeat([]byte("x"), int(l.ends[3])), 0o600)
+		},
+		"the database": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, dbName), bytes.Repeat([]byte("x"), 10000), 0o600)
+		},
+		"no database": func(dir string) error { return os.Remove(filepath.Join(dir, dbName)) },
+	} {
+		dir := l.damage(t, 0, func(log []byte) []byte { return log })
+		if err := do(dir); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			j := mustOpen(t, dir, quiet)
+			if !j.Lost() || j.Damage() == "" {
+				t.Errorf("%s: Lost %t, Damage %q", what, j.Lost(), j.Damage())
+			}
+			mustClose(t, j)
+		}
+		j := mustOpen(t, dir, quiet)
+		put(t, j, "k", "v")
+		mustClose(t, j)
+		if j = mustOpen(t, dir, quiet); j.Lost() {
+			t.Errorf("%s: lost although there was a commit", what)
+		}
+	}
+	if j := mustOpen(t, l.damage(t, 0, func(log []byte) []byte { return log[:l.ends[2]] }), quiet); j.Lost() {
+		t.Error("lost although most of it is there")
+	}
+	if j := mustOpen(t, t.TempDir(), quiet); j.Lost() {
+		t.Error("a new one is lost")
+	}
+}

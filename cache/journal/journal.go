@@ -169,8 +169,10 @@ func (j *Journal) abandon() error {
 // is no commit until then.
 func (j *Journal) Damage() string { return j.damage }
 
-// Lost reports whether Open has begun an empty journal in the place of one that is
-// damaged or gone: of what that one named nothing is known.
+// Lost reports whether nothing is left of what was acknowledged, since Open has begun an
+// empty journal in the place of one that is damaged or gone, or since all of the log
+// is: of what it named nothing is known. The next Open says the same if there is no
+// commit until then.
 func (j *Journal) Lost() bool { return j.lost }
 
 // Rebooted reports whether the machine was booted anew between the last commit

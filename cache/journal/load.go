@@ -39,7 +39,7 @@ func (j *Journal) load() error {
 		}
 	}
 	lost := j.ack.acked > found.seq || found.missing && len(names) > 0
-	j.lost = found.damage != "" || found.missing && lost
+	j.lost = found.damage != "" || lost && found.seq == 0
 	switch {
 	case found.damage != "":
 		aside, err := moveAside(name, names)
