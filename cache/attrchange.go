@@ -37,10 +37,12 @@ func (c *FS) setAttr(t *tree.Node, ch backends.AttrChange, sized bool) error {
 		own.atime.Store(chosen(backends.SetAtime))
 	}
 	// tar and cp -a give each file the owner that it has: nothing that anybody keeps.
-	if sameButCtime(before, c.tree.Attr(t)) && own.mode == mode && own.mtime.Load() == mtime && own.atime.Load() == atime {
+	if !own.unnoted && sameButCtime(before, c.tree.Attr(t)) && own.mode == mode && own.mtime.Load() == mtime && own.atime.Load() == atime {
 		return nil
 	}
-	return c.attrsChanged(t)
+	err := c.attrsChanged(t)
+	own.unnoted = err != nil // who tries again changes nothing
+	return err
 }
 
 // sameButCtime reports whether mode, owner and times are the same; the time of the

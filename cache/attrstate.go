@@ -29,6 +29,8 @@ type ownAttrs struct {
 	// mode: somebody has changed the mode, so that it is recorded even if it
 	// is what the route has by default; the store may show another.
 	mode bool
+	// unnoted: the journal could not take the last change, which the tree has.
+	unnoted bool
 	// in is the directory in whose dirty the node is, nil if records have it
 	// as it is.
 	in *tree.Node
