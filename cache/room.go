@@ -34,8 +34,8 @@ const reserveSize = 4 << 20
 //	ROOM/index.db    which of the contents the store has as well
 //	ROOM/content/    contents, sparse files, and small ones in a slab; what neither
 //	                 the journal nor the index names is removed at start
-//	ROOM/content.damaged-TIME  what was there when the journal was found to be lost;
-//	                 never deleted
+//	ROOM/content.damaged-TIME  what was there when the journal was found to be lost, or
+//	                 what was not named when a part of it was; never deleted
 //	ROOM/kept/       contents that can't be uploaded any more, each with a .json
 //	                 that says what it is; never deleted
 //	ROOM/reserve     space that is given up when the disk is full, so that the
@@ -481,7 +481,7 @@ func (r *room) setAside() error {
 	if err != nil || len(all) == 0 {
 		return err
 	}
-	if err := os.Rename(r.contentDir(), r.contentDir()+".damaged-"+time.Now().UTC().Format("20060102T150405.000000000")); err != nil {
+	if err := os.Rename(r.contentDir(), r.asideDir()); err != nil {
 		return err
 	}
 	return os.Mkdir(r.contentDir(), 0o700)

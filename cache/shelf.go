@@ -101,6 +101,9 @@ func (sh *shelf) sweep(wanted map[string]bool) error {
 			found(e.File, e.Bytes)
 		}
 	}
+	if err := sh.fs.rescue(wanted, rows, slots); err != nil {
+		return err
+	}
 	if err := room.slab.keep(slots); err != nil {
 		return err
 	}
