@@ -72,7 +72,7 @@ func Count(dir, prefix string, anyOf ...string) (int64, error) {
 	}
 	ack, err := os.Open(filepath.Join(dir, ackName))
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+		return countUnlocked(dir, prefix, anyOf) // a process would have one
 	}
 	if err != nil {
 		return 0, err
@@ -95,6 +95,9 @@ func Count(dir, prefix string, anyOf ...string) (int64, error) {
 func countUnlocked(dir, prefix string, anyOf []string) (n int64, err error) {
 	// The log first: once it is gone, or a part of it, the table has that.
 	names, err := segmentNames(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
 	if err != nil {
 		return 0, err
 	}
