@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // asKilled returns a copy of j's files as a kill at this moment would leave them.
@@ -97,4 +98,45 @@ func TestLostFuture(t *testing.T) {
 		dir = asKilled(t, j)
 	}
 	wantContents(t, mustOpen(t, dir, quiet), want)
+}
+
+// TestManyKills: who is killed again and again does not leave more and more segments, each
+// of which takes a descriptor.
+func TestManyKills(t *testing.T) {
+	dir := t.TempDir()
+	want := map[string]string{}
+	for i := range 3 * manySegments {
+		j := mustOpen(t, dir, quiet)
+		put(t, j, fmt.Sprint(i), "x")
+		want[fmt.Sprint(i)] = "x"
+		dir = asKilled(t, j)
+	}
+	opt := options{bootID: "this boot", logLimit: defaultLogLimit, idle: time.Millisecond}
+	j := mustOpen(t, dir, opt)
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		names, err := segmentNames(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(names) == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d segments", len(names))
+		}
+	}
+	wantContents(t, j, want)
+}
+
+// TestCountWithoutNumbers: a journal that has lost its numbers still has something.
+func TestCountWithoutNumbers(t *testing.T) {
+	j := mustOpen(t, t.TempDir(), quiet)
+	put(t, j, "a", "1")
+	dir := asKilled(t, j)
+	if err := os.Remove(filepath.Join(dir, ackName)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := Count(dir, ""); n != 1 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
 }

@@ -10,6 +10,10 @@ import (
 // commits.
 const vacuumStep = 256
 
+// manySegments is how many segments are folded however small they are: each process
+// that is killed leaves one, and each takes a descriptor.
+const manySegments = 8
+
 // tending is what is done beside the commits, in a goroutine of its own: the log
 // is folded into the table when it is large, or not small and nothing has been
 // committed for a while, and the database gives back the room of what was deleted.
@@ -95,7 +99,7 @@ func (j *Journal) tendOnce() {
 	worth := j.size.Load() > j.opt.logLimit/8
 	if !worth {
 		j.turn.Lock()
-		worth = !j.closed && j.shrinkable()
+		worth = !j.closed && (len(j.older) > manySegments || j.shrinkable())
 		j.turn.Unlock()
 	}
 	if worth {
