@@ -460,3 +460,28 @@ func TestLost(t *testing.T) {
 		t.Error("a new one is lost")
 	}
 }
+
+// TestNumbersOfTheOneBefore: a power loss just after a new journal was begun leaves the
+// numbers of the damaged one. They say nothing of the new one.
+func TestNumbersOfTheOneBefore(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 5 {
+		j := mustOpen(t, dir, quiet)
+		put(t, j, fmt.Sprint(i), "")
+		mustClose(t, j)
+	}
+	before, err := os.ReadFile(filepath.Join(dir, ackName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, dbName), bytes.Repeat([]byte("x"), 10000))
+	j := mustOpen(t, dir, quiet)
+	put(t, j, "k", "v")
+	dir = asKilled(t, j)
+	writeFile(t, filepath.Join(dir, ackName), before)
+	j = mustOpen(t, dir, quiet)
+	if j.Damage() != "" {
+		t.Error(j.Damage())
+	}
+	wantContents(t, j, map[string]string{"k": "v"})
+}

@@ -56,13 +56,14 @@ func (j *Journal) load() error {
 		if _, err := moveAside(name, names); err != nil { // a log without its database
 			return err
 		}
-		if err := errors.Join(j.ack.setFolded(0), j.ack.setTable(0)); err != nil {
+		if err := j.ack.setFolded(0); err != nil {
 			return err
 		}
-		if err := begin(name); err != nil {
+		// After a power loss the number of transactions may be the old one's.
+		if err := begin(name, j.ack.table); err != nil {
 			return err
 		}
-		found, recovered, names = finding{}, logContents{}, nil
+		found, recovered, names = finding{table: j.ack.table}, logContents{}, nil
 	}
 	j.rebooted = j.ack.acked+found.seq > 0 && (found.boot == "" || found.boot != j.opt.bootID)
 	if j.rebooted && lost && found.seq > 0 {
@@ -245,8 +246,9 @@ func (d *db) numbers() (f finding, err error) {
 	return f, nil
 }
 
-// begin makes an empty database, all of it or nothing.
-func begin(name string) (err error) {
+// begin makes an empty database, all of it or nothing, that counts its transactions
+// from table on.
+func begin(name string, table uint64) (err error) {
 	tmp := name + ".new"
 	if err := removeDB(tmp); err != nil {
 		return err
@@ -269,7 +271,7 @@ func begin(name string) (err error) {
 		"CREATE TABLE kv (key BLOB PRIMARY KEY, seq INTEGER NOT NULL, value BLOB NOT NULL) WITHOUT ROWID",
 		// primed is the number of transactions; its name is that of format 1.
 		"CREATE TABLE meta (seq INTEGER NOT NULL, boot TEXT NOT NULL, primed INTEGER NOT NULL)",
-		"INSERT INTO meta VALUES (0, '', 0)",
+		fmt.Sprintf("INSERT INTO meta VALUES (0, '', %d)", int64(table)),
 		"PRAGMA journal_mode=WAL",
 	)
 	if e := d.close(); err == nil {
