@@ -32,5 +32,6 @@
 //	                   that has the journal open
 //
 // and what was found damaged beyond repair, as journal.db.damaged-TIME, with both logs
-// as journal.db.damaged-TIME-wal and journal.db.damaged-TIME-journal-NUMBER.log.
+// as journal.db.damaged-TIME-wal and journal.db.damaged-TIME-journal-NUMBER.log. Of a log
+// that has lost a part, the files behind that are moved aside like this.
 package journal

@@ -45,8 +45,8 @@ type Journal struct {
 	ack *ackFile
 	wal *os.File // the database's own log, to sync and to measure it
 
-	// Of the locks, turn comes first: who has it takes queue.mu or sync.mu, one
-	// at a time and for a moment, but for sync.mu while the disk writes.
+	// Of the locks, turn comes first: who has it takes queue.mu, sync.mu or sync.table,
+	// one at a time and for a moment, but for the latter two while the disk writes.
 
 	// turn is held by whoever changes the log or the table: the leader of a group of
 	// commits, or tend. It guards all in this block.
