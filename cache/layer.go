@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agentfs/agentfs/backends"
+	"github.com/agentfs/agentfs/cache/journal"
 )
 
 // layer is one sparse file of the room, or a slot in one, in which local bytes
@@ -267,7 +268,7 @@ func diskError(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+	case journal.Full(err):
 		return fmt.Errorf("cache: %w", backends.ErrNoSpace)
 	case errors.Is(err, unix.EFBIG):
 		return backends.ErrTooLarge

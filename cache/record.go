@@ -3,7 +3,6 @@ package cache
 import (
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -11,8 +10,6 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/tree"
@@ -208,7 +205,7 @@ func (c *FS) lateIsIn() {
 // put gives a batch to the journal.
 func (c *FS) put(b *journal.Batch) error {
 	err := c.journal.Commit(b)
-	if err != nil && errors.Is(err, unix.ENOSPC) && c.room.giveUpReserve() {
+	if journal.Full(err) && c.room.giveUpReserve() {
 		err = c.journal.Commit(b)
 	}
 	if err != nil {

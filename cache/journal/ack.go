@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"syscall"
 	"time"
@@ -57,7 +58,10 @@ func openAck(name string) (*ackFile, error) {
 		f.Close()
 		return nil, err
 	}
-	a.read()
+	if err := a.read(); err != nil {
+		a.close() // numbers that are there, and would be begun anew
+		return nil, err
+	}
 	// Written even when nothing was amiss: there is room for it now, and a
 	// number that was torn is whole again.
 	b := make([]byte, ackSize)
@@ -73,14 +77,19 @@ func openAck(name string) (*ackFile, error) {
 	return a, nil
 }
 
-// read reads the numbers; those that can't be read are 0.
-func (a *ackFile) read() {
+// read reads the numbers; those that are not there, or torn, are 0.
+func (a *ackFile) read() error {
 	a.acked, a.folded, a.turns, a.table = 0, 0, 0, 0
 	b := make([]byte, ackSize)
-	if n, _ := a.f.ReadAt(b, 0); n >= ackSize2 && string(b[:len(ackMagic)]) == ackMagic {
+	n, err := a.f.ReadAt(b, 0)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if n >= ackSize2 && string(b[:len(ackMagic)]) == ackMagic {
 		a.acked, a.folded, a.turns = number(b[ackedPlace:]), number(b[foldedPlace:]), number(b[turnsPlace:])
 		a.table = number(b[tablePlace:]) // of nothing is 0
 	}
+	return nil
 }
 
 // lock takes the file for this process. The lock is the kernel's and ends

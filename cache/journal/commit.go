@@ -78,8 +78,8 @@ func (q *queue) next() *request {
 // the death of the process leaves b in place; a power loss may not, unless Sync
 // follows. Batches are applied in the order in which Commit was called.
 //
-// An error that is syscall.ENOSPC means that the disk is full. The journal remains
-// usable after any error, with all that was committed before.
+// Of an error Full says whether there is no room. The journal remains usable after any
+// error, with all that was committed before.
 func (j *Journal) Commit(b *Batch) error {
 	if b.Len() == 0 {
 		return nil
@@ -94,6 +94,9 @@ func (j *Journal) Commit(b *Batch) error {
 	requests.Put(r)
 	return err
 }
+
+// Full reports whether err says that the disk, or the user's share of it, is full.
+func Full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // lead commits a group, the first of which is the caller's.
 func (j *Journal) lead() {
@@ -113,7 +116,7 @@ func (j *Journal) lead() {
 // commit commits a group and sets the error of each. Called with turn.
 func (j *Journal) commit(group []*request) {
 	err := j.append(group)
-	if errors.Is(err, syscall.ENOSPC) && j.makeRoom() {
+	if Full(err) && j.makeRoom() {
 		err = j.append(group)
 	}
 	if err == nil || len(group) == 1 {

@@ -141,3 +141,16 @@ func TestFullDisk(t *testing.T) {
 	wantSilence(t, j)
 	wantContents(t, j, want)
 }
+
+// A user's share that is used up is as good as a full disk.
+func TestFull(t *testing.T) {
+	for err, full := range map[error]bool{
+		&os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}: true,
+		&os.PathError{Op: "write", Path: "x", Err: syscall.EDQUOT}: true,
+		&os.PathError{Op: "write", Path: "x", Err: syscall.EIO}:    false,
+	} {
+		if Full(err) != full {
+			t.Errorf("%v: %t", err, !full)
+		}
+	}
+}

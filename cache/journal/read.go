@@ -80,11 +80,16 @@ func Count(dir, prefix string, anyOf ...string) (int64, error) {
 	defer ack.Close()
 	turns := ackFile{f: ack}
 	for try := range 50 {
-		turns.read()
+		if err := turns.read(); err != nil {
+			return 0, err
+		}
 		before := turns.turns
 		n, err := countUnlocked(dir, prefix, anyOf)
+		if rerr := turns.read(); rerr != nil {
+			return 0, rerr
+		}
 		// What was read while the log was folded may belong to different states.
-		if turns.read(); turns.turns == before && !errors.Is(err, errGone) {
+		if turns.turns == before && !errors.Is(err, errGone) {
 			return n, err
 		}
 		time.Sleep(time.Duration(try) * time.Millisecond)
