@@ -118,14 +118,16 @@ func TestWriteToReplacedFile(t *testing.T) {
 // What is written to a file while its directory is being removed, because
 // nothing was in it any more for the store, is not lost either.
 func TestWriteDuringRmdir(t *testing.T) {
+	const ttl = 10 * time.Millisecond
 	s := newMemory(t)
 	p := &hooked{probe: newProbe(s)}
-	f := newCache(t, p, cache.Config{TTL: time.Hour})
+	f := newCache(t, p, cache.Config{TTL: ttl})
 	put(t, s, "d/x", "x")
 	n, _ := lookup(t, f, "d/x")
 	h := openFile(t, f, n, os.O_RDWR)
 	readAll(t, h, 10)
 	remove(t, s, "d/x")
+	time.Sleep(2 * ttl) // what d has is asked for again
 	wrote := false
 	p.beforeRemove = func(string) {
 		writeAt(t, h, "precious", 0)

@@ -73,6 +73,11 @@ func (m *merging) loaded() {
 	}
 }
 
+// fewNames is how many names a listing is for that wants the first of a directory, or its
+// records, which are few: a page of a large directory takes both sides longer than all
+// the rest of the request.
+const fewNames = 50
+
 // loadRecords makes the records of p known, unless they were asked for within
 // ttl.
 func (c *FS) loadRecords(ctx context.Context, p *tree.Node, ttl time.Duration) error {
@@ -94,7 +99,7 @@ func (c *FS) loadRecords(ctx context.Context, p *tree.Node, ttl time.Duration) e
 		return nil
 	}
 	var records []backends.Entry
-	for e, err := range c.store.List(ctx, m.key, backends.RecordPrefix) {
+	for e, err := range c.store.List(backends.ExpectEntries(ctx, fewNames), m.key, backends.RecordPrefix) {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, backends.ErrNotDir) {
 			break
 		}
@@ -106,7 +111,12 @@ func (c *FS) loadRecords(ctx context.Context, p *tree.Node, ttl time.Duration) e
 		}
 		records = append(records, e)
 	}
-	_, records = split(records)
+	return m.recorded(ctx, records)
+}
+
+// recorded makes the records known that are among entries, which are all of m.dir.
+func (m merging) recorded(ctx context.Context, entries []backends.Entry) error {
+	_, records := split(entries)
 	if err := m.load(ctx, records); err != nil {
 		return err
 	}
@@ -117,6 +127,12 @@ func (c *FS) loadRecords(ctx context.Context, p *tree.Node, ttl time.Duration) e
 	defer end()
 	m.loaded()
 	return nil
+}
+
+// beyondRecords reports whether entries, in their order, have gone past all records.
+func beyondRecords(entries []backends.Entry) bool {
+	n := len(entries)
+	return n > 0 && entries[n-1].Base() >= backends.RecordPrefix+"~"
 }
 
 // described returns e as its attributes make it, and those. c.ns is held.

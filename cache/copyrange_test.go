@@ -221,8 +221,11 @@ func TestCopyRangeBothWays(t *testing.T) {
 			c := newCache(t, m, cache.Config{TTL: time.Hour, Durability: "writeback", Grace: time.Hour})
 			model := [2]string{letters(copySize, 1), letters(copySize, 2)}
 			var h [2]backends.File
-			for i, name := range []string{"a", "b"} {
+			names := []string{"a", "b"}
+			for i, name := range names {
 				put(t, m, name, model[i])
+			}
+			for i, name := range names {
 				n, _ := lookup(t, c, name)
 				h[i] = openFile(t, c, n, os.O_RDWR)
 			}
@@ -246,7 +249,7 @@ func TestCopyRangeBothWays(t *testing.T) {
 				defer w.Close(t.Context())
 			}
 			storeAll(t, c)
-			for i, name := range []string{"a", "b"} {
+			for i, name := range names {
 				if get(t, m, name) != model[i] {
 					t.Errorf("the store has another %s", name)
 				}

@@ -87,7 +87,7 @@ func (m merging) known(ctx context.Context, l flatPage) error {
 }
 
 // glance asks about a name of which nothing is known: by a listing of it, which has
-// what is below it, too. Beside it the records of m.dir are asked for.
+// what is below it, too. Beside it m.dir is asked for what it begins with.
 // ErrUnsupported says that the name is to be asked for by itself.
 func (m merging) glance(ctx context.Context, name, key string) error {
 	c, d := m.c, dirOf(m.dir)
@@ -101,7 +101,7 @@ func (m merging) glance(ctx context.Context, name, key string) error {
 	trust := c.recordsTrust(d)
 	c.ns.Unlock()
 	recorded := make(chan error, 1)
-	go func() { recorded <- c.loadRecords(ctx, m.dir, trust) }()
+	go func() { recorded <- m.beginning(ctx, trust) }()
 	e, p, err := backends.StatWalk(ctx, c.store, key)
 	failed := <-recorded
 	switch {
@@ -136,6 +136,36 @@ func (m merging) glance(ctx context.Context, name, key string) error {
 	return nil // the name was answered
 }
 
+// beginning makes the records of m.dir known, unless they were asked for within ttl: by a
+// listing from its beginning, which has them among the first of its names. If that is all
+// there is, as of most directories, m.dir is known.
+func (m merging) beginning(ctx context.Context, ttl time.Duration) error {
+	c, d := m.c, dirOf(m.dir)
+	c.ns.Lock()
+	asked := time.Since(d.records.loaded) < ttl
+	c.ns.Unlock()
+	d.mu.Lock()
+	big := d.big
+	d.mu.Unlock()
+	if asked || big || c.cfg.NoAttributes {
+		return c.loadRecords(ctx, m.dir, ttl)
+	}
+	var first []backends.Entry
+	// A few more, because some names wait for what follows them.
+	for e, err := range c.store.List(backends.ExpectEntries(ctx, fewNames*5/4), m.key, "") {
+		switch {
+		case err == nil && len(first) == fewNames && beyondRecords(first):
+			return m.recorded(ctx, first)
+		case len(first) == fewNames, errors.Is(err, fs.ErrNotExist), errors.Is(err, backends.ErrNotDir):
+			return c.loadRecords(ctx, m.dir, ttl)
+		case err != nil:
+			return err
+		}
+		first = append(first, e)
+	}
+	return m.all(ctx, first)
+}
+
 // merge merges what a page has, and keeps where it was cut off.
 func (m merging) merge(ctx context.Context, l flatPage) error {
 	if l.whole {
@@ -143,7 +173,7 @@ func (m merging) merge(ctx context.Context, l flatPage) error {
 	}
 	m.c.cut.Store(&cutPage{l, m})
 	// Without all records nobody knows what the files are.
-	if n := len(l.direct); n == 0 || l.direct[n-1].Base() < backends.RecordPrefix+"~" {
+	if !beyondRecords(l.direct) {
 		return nil
 	}
 	if err := m.some(ctx, l.direct); err != nil {

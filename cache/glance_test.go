@@ -51,7 +51,7 @@ func newGlancing(t *testing.T, size int, cfg cache.Config) (glancing, *cache.FS)
 }
 
 // A walk into a directory that nobody has asked about costs one listing, which has
-// all that is below the name, and one for the records of the directory above.
+// all that is below the name, and one for what the directory above begins with.
 func TestFirstLookupBringsWhatIsBelow(t *testing.T) {
 	s, f := newGlancing(t, 1000, cache.Config{TTL: time.Hour})
 	n, _ := lookup(t, f, "all")
@@ -76,9 +76,62 @@ func TestFirstLookupBringsWhatIsBelow(t *testing.T) {
 	if _, _, err := f.Lookup(t.Context(), f.Root(), "none"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a name that is not there: %v", err)
 	}
-	// A second question within a second is one for the whole directory.
-	if got := s.reset(); got != "map[page:1]" {
-		t.Errorf("a second lookup cost %s", got)
+	if got := s.reset(); got != "map[]" {
+		t.Errorf("a second lookup in a directory of one name cost %s", got)
+	}
+}
+
+// Of a small directory all is known with the first of its names; of a large one just what was
+// asked for, and how it is. So it is of one that begins with many names before the records.
+func TestFirstLookupInDirectories(t *testing.T) {
+	for name, c := range map[string]struct {
+		beside string // the format of the other names
+		n      int
+		cost   string // of the first lookup, and of the next ones
+		next   string
+	}{
+		"small":            {"z%03d", 30, "map[list:1 look:1 open:1]", "map[]"},
+		"large":            {"z%03d", 100, "map[list:1 look:1 open:1]", "map[page:1]"},
+		"large, in front":  {"-%03d", 100, "map[list:2 look:1 open:1]", "map[page:1]"},
+		"small, in front":  {"-%03d", 30, "map[list:1 look:1 open:1]", "map[]"},
+		"none beside":      {"", 0, "map[list:1 look:1 open:1]", "map[]"},
+		"as many as asked": {"z%03d", 48, "map[list:1 look:1 open:1]", "map[]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := glancing{asking{newProbe(plain{newMemory(t)})}, 1000}
+			for i := range c.n {
+				put(t, s.Store, fmt.Sprintf(c.beside, i), "x")
+			}
+			there := newCache(t, plain{s.Store}, cache.Config{Identity: "test:there"})
+			mkdir(t, there, "secret", 0o700)
+			createIn(t, there, "secret", "f", "x")
+			syncAll(t, there)
+			f := newCache(t, s, cache.Config{TTL: time.Hour})
+			s.reset()
+			if _, a := lookup(t, f, "secret"); a.Mode.Perm() != 0o700 {
+				t.Errorf("it has the mode %v", a.Mode)
+			}
+			if got := s.reset(); got != c.cost {
+				t.Errorf("the first lookup cost %s, want %s", got, c.cost)
+			}
+			for _, name := range []string{".git", "nothing"} {
+				if _, _, err := f.Lookup(t.Context(), f.Root(), name); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("%s, which is not there: %v", name, err)
+				}
+			}
+			if c.n > 0 {
+				lookup(t, f, fmt.Sprintf(c.beside, 7))
+			}
+			if got := s.reset(); got != c.next {
+				t.Errorf("others cost %s, want %s", got, c.next)
+			}
+			if got := names(t, t.Context(), f, "."); len(got) != c.n+1 {
+				t.Errorf("it has %q", got)
+			}
+			if got := s.reset(); got != "map[]" {
+				t.Errorf("a listing cost %s", got)
+			}
+		})
 	}
 }
 

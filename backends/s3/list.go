@@ -70,9 +70,9 @@ func (s *Store) lister(ctx context.Context, op, dir, after, delimiter string) (*
 		l.start = s.keys.prefix + after
 	default:
 		l.start = l.prefix + after
-		if s.keys.records && after == backends.RecordPrefix {
-			l.first = recordsPage
-		}
+	}
+	if delimiter != "" {
+		l.first = backends.ExpectedEntries(ctx)
 	}
 	if l.skipped() {
 		return nil, nil
@@ -176,12 +176,6 @@ type lister struct {
 // maxWaiting bounds the keys that wait for a decision, in pages; beyond it the
 // directory is asked for.
 const maxWaiting = 4
-
-// recordsPage is how many keys the first page of a listing has that begins with the
-// records of a directory. Whoever asks that wants no more than those, which are few, and
-// a page of a large directory takes both sides longer than all the rest of the
-// request.
-const recordsPage = 50
 
 // next returns the next item.
 func (l *lister) next() (item, bool, error) {
