@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -100,19 +101,27 @@ func (m merging) glance(ctx context.Context, name, key string) error {
 	c.ns.Lock()
 	trust := c.recordsTrust(d)
 	c.ns.Unlock()
-	recorded := make(chan error, 1)
-	go func() { recorded <- m.beginning(ctx, trust) }()
+	beside := make(chan beginning, 1)
+	go func() { beside <- m.beginning(ctx, trust) }()
 	e, p, err := backends.StatWalk(ctx, c.store, key)
-	failed := <-recorded
+	found := &e
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, backends.ErrNotDir) {
+		found, err = nil, nil
+	}
+	b := <-beside
 	switch {
-	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, backends.ErrNotDir):
-		return m.one(ctx, name, nil)
+	case err != nil && b.whole:
+		return cmp.Or(m.all(ctx, b.entries), err)
 	case err != nil:
 		return err
-	case failed != nil:
-		return failed
+	case found != nil && b.err != nil:
+		return b.err
+	case b.whole:
+		err = m.all(ctx, b.with(name, found))
+	default:
+		err = m.one(ctx, name, found)
 	}
-	if err := m.one(ctx, name, &e); err != nil || !e.IsDir() {
+	if err != nil || found == nil || !e.IsDir() {
 		return err
 	}
 	n, err := c.tree.Lookup(m.dir, name)
@@ -136,10 +145,28 @@ func (m merging) glance(ctx context.Context, name, key string) error {
 	return nil // the name was answered
 }
 
+// beginning is what the first names of a directory say.
+type beginning struct {
+	entries []backends.Entry
+	whole   bool // these are all
+	err     error
+}
+
+// with returns the entries with another answer about name, nil for its absence: of two that
+// were asked for at the same time that one counts which was meant for it.
+func (b beginning) with(name string, found *backends.Entry) []backends.Entry {
+	all := slices.DeleteFunc(b.entries, func(e backends.Entry) bool { return e.Base() == name })
+	if found != nil {
+		all = append(all, *found)
+		slices.SortFunc(all, func(a, b backends.Entry) int { return cmp.Compare(a.Key(), b.Key()) })
+	}
+	return all
+}
+
 // beginning makes the records of m.dir known, unless they were asked for within ttl: by a
 // listing from its beginning, which has them among the first of its names. If that is all
-// there is, as of most directories, m.dir is known.
-func (m merging) beginning(ctx context.Context, ttl time.Duration) error {
+// there is, as of most directories, it is returned, and m.dir is known with it.
+func (m merging) beginning(ctx context.Context, ttl time.Duration) beginning {
 	c, d := m.c, dirOf(m.dir)
 	c.ns.Lock()
 	asked := time.Since(d.records.loaded) < ttl
@@ -148,22 +175,24 @@ func (m merging) beginning(ctx context.Context, ttl time.Duration) error {
 	big := d.big
 	d.mu.Unlock()
 	if asked || big || c.cfg.NoAttributes {
-		return c.loadRecords(ctx, m.dir, ttl)
+		return beginning{err: c.loadRecords(ctx, m.dir, ttl)}
 	}
 	var first []backends.Entry
 	// A few more, because some names wait for what follows them.
 	for e, err := range c.store.List(backends.ExpectEntries(ctx, fewNames*5/4), m.key, "") {
 		switch {
-		case err == nil && len(first) == fewNames && beyondRecords(first):
-			return m.recorded(ctx, first)
-		case len(first) == fewNames, errors.Is(err, fs.ErrNotExist), errors.Is(err, backends.ErrNotDir):
-			return c.loadRecords(ctx, m.dir, ttl)
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, backends.ErrNotDir):
+			return beginning{err: m.recorded(ctx, nil)}
 		case err != nil:
-			return err
+			return beginning{err: err}
+		case len(first) == fewNames && beyondRecords(first):
+			return beginning{err: m.recorded(ctx, first)}
+		case len(first) == fewNames:
+			return beginning{err: c.loadRecords(ctx, m.dir, ttl)}
 		}
 		first = append(first, e)
 	}
-	return m.all(ctx, first)
+	return beginning{entries: first, whole: true}
 }
 
 // merge merges what a page has, and keeps where it was cut off.

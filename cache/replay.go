@@ -52,6 +52,9 @@ func (c *FS) replay() (layers map[string]bool, err error) {
 				return nil, fmt.Errorf("%s; the contents that it named can't be set aside: %w", d, err)
 			}
 		}
+		if err := c.room.oweRescue(); err != nil {
+			return nil, fmt.Errorf("%s; the contents that it may have named are to be set aside: %w", d, err)
+		}
 	}
 	c.ns.Lock()
 	defer c.ns.Unlock()

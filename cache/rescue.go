@@ -15,22 +15,32 @@ import (
 // has lost a part of what was acknowledged may have named some of that, so then it is set
 // aside: without names, but with its bytes.
 
-// rescue does so if the journal was damaged. wanted are the contents that it names, rows
+// rescue does so if it is owed. wanted are the contents that the journal names, rows
 // those of the index, and slots the slots of both.
 func (c *FS) rescue(wanted map[string]bool, rows map[string]int64, slots map[string]bool) error {
-	damage := c.journal.Damage()
-	if damage == "" {
+	if !c.room.owesRescue() {
 		return nil
 	}
 	n, dir, err := c.room.rescue(func(file string) bool { _, shelved := rows[file]; return shelved || wanted[file] }, slots)
 	if err != nil {
-		return fmt.Errorf("%s; the contents that it may have named can't be set aside: %w", damage, err)
+		return fmt.Errorf("the journal was damaged, and the contents that it may have named can't be set aside: %w", err)
 	}
 	if n > 0 {
 		c.log.Error("contents that the journal does not name may belong to what it has lost; they are set aside", "contents", n, "directory", dir)
 	}
-	return nil
+	return os.Remove(c.room.oweName())
 }
+
+// oweRescue remembers that a rescue is to come, until one has gone well: the journal tells
+// of its damage once, and this one may fail, for the disk may be full.
+func (r *room) oweRescue() error { return os.WriteFile(r.oweName(), nil, 0o600) }
+
+func (r *room) owesRescue() bool {
+	_, err := os.Lstat(r.oweName())
+	return err == nil
+}
+
+func (r *room) oweName() string { return filepath.Join(r.dir, "rescue") }
 
 // asideDir is where contents go whose names are lost.
 func (r *room) asideDir() string {
@@ -60,10 +70,13 @@ func (r *room) rescue(named func(file string) bool, slots map[string]bool) (n in
 		}
 	})
 	if err = errors.Join(err, ferr); err == nil {
-		err = r.slab.lastOf(slotsOf(slots), func(name string, p []byte) error {
+		err = r.slab.lastOf(slots, func(name string, p []byte) error {
 			to, err := into(name)
-			if err == nil {
-				err = os.WriteFile(to, p, 0o600)
+			if err != nil {
+				return err
+			}
+			if err = os.WriteFile(to, p, 0o600); err != nil {
+				_ = os.Remove(to) // the next try has it
 			}
 			return err
 		})
@@ -71,8 +84,9 @@ func (r *room) rescue(named func(file string) bool, slots map[string]bool) (n in
 	return n, dir, err
 }
 
-// lastOf calls f with what is in the slots that are not used. Nobody uses s yet.
-func (s *slab) lastOf(used map[uint64]bool, f func(name string, p []byte) error) error {
+// lastOf calls f with what is in the slots whose names are not among those that are used.
+// Nobody uses s yet.
+func (s *slab) lastOf(used map[string]bool, f func(name string, p []byte) error) error {
 	bytes, err := os.Open(filepath.Join(s.dir, slabName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -88,7 +102,8 @@ func (s *slab) lastOf(used map[uint64]bool, f func(name string, p []byte) error)
 	for n := range uint64(len(heads) / headSize) {
 		b := heads[n*headSize:][:headSize]
 		length := binary.LittleEndian.Uint64(b[8:])
-		if used[n] || binary.LittleEndian.Uint64(b[24:]) != headSum(b) || length > slotSize {
+		name := (&slot{n: n, turn: binary.LittleEndian.Uint64(b)}).name()
+		if used[name] || binary.LittleEndian.Uint64(b[24:]) != headSum(b) || length > slotSize {
 			continue
 		}
 		p := make([]byte, length)
@@ -98,7 +113,7 @@ func (s *slab) lastOf(used map[uint64]bool, f func(name string, p []byte) error)
 		if allZero(p) {
 			continue // its place was given back to the disk
 		}
-		if err := f(fmt.Sprintf("%s%x-%x", slotPrefix, n, binary.LittleEndian.Uint64(b)), p); err != nil {
+		if err := f(name, p); err != nil {
 			return err
 		}
 	}

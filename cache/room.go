@@ -36,6 +36,7 @@ const reserveSize = 4 << 20
 //	                 the journal nor the index names is removed at start
 //	ROOM/content.damaged-TIME  what was there when the journal was found to be lost, or
 //	                 what was not named when a part of it was; never deleted
+//	ROOM/rescue      says that the latter is still to be done
 //	ROOM/kept/       contents that can't be uploaded any more, each with a .json
 //	                 that says what it is; never deleted
 //	ROOM/reserve     space that is given up when the disk is full, so that the

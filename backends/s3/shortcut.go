@@ -43,8 +43,8 @@ type shortcut struct {
 	// gets and puts: the SDK neither checks what a GET brings nor adds a
 	// checksum to a PUT.
 	gets, puts bool
-	// skew is how much the server's clock is ahead, in nanoseconds, once it
-	// has refused a request for it.
+	// skew is how much the server's clock is ahead, in nanoseconds, if that is
+	// more than maxSkew.
 	skew atomic.Int64
 }
 
@@ -141,23 +141,23 @@ func (c attempts) HandleFinalize(ctx context.Context, in middleware.FinalizeInpu
 	if err != nil {
 		return out, metadata, err
 	}
+	corrected := false
 	for attempt := 1; ; attempt++ {
 		if err := ctx.Err(); err != nil {
 			return out, metadata, err
 		}
-		if err := c.short.sign(ctx, req, hash); err != nil {
+		ahead := time.Duration(c.short.skew.Load())
+		if err := c.short.sign(ctx, req, hash, time.Now().Add(ahead)); err != nil {
 			return out, metadata, err
 		}
 		out, metadata, err = next.HandleFinalize(ctx, in)
+		off := c.short.learn(ahead, metadata)
 		if err == nil {
 			return out, metadata, nil
 		}
 		again := c.IsErrorRetryable(err)
-		if !again && code(err) == "RequestTimeTooSkewed" && attempt == 1 {
-			var skew time.Duration
-			if skew, again = awsmiddleware.GetAttemptSkew(metadata); again {
-				c.short.skew.Store(int64(skew))
-			}
+		if !again && off && !corrected && status(err) == http.StatusForbidden {
+			again, corrected = true, true // the answer to a HEAD has no code that says why
 		}
 		switch {
 		case !again:
@@ -207,7 +207,22 @@ func (s *shortcut) aim(req *smithyhttp.Request) (hash string, err error) {
 	return hash, nil
 }
 
-func (s *shortcut) sign(ctx context.Context, req *smithyhttp.Request, hash string) error {
+// maxSkew is how far the clocks may differ before it is the server's that counts, as in the SDK:
+// S3 refuses what was signed a quarter of an hour away from its own.
+const maxSkew = 4 * time.Minute
+
+// learn takes the server's clock from an answer to what was signed by one that is ahead of
+// ours, and reports whether that was wrong.
+func (s *shortcut) learn(ahead time.Duration, answer middleware.Metadata) bool {
+	skew, ok := awsmiddleware.GetAttemptSkew(answer)
+	if !ok || (skew-ahead).Abs() <= maxSkew {
+		return false
+	}
+	s.skew.Store(int64(skew))
+	return true
+}
+
+func (s *shortcut) sign(ctx context.Context, req *smithyhttp.Request, hash string, at time.Time) error {
 	if s.credentials == nil {
 		return nil
 	}
@@ -215,8 +230,8 @@ func (s *shortcut) sign(ctx context.Context, req *smithyhttp.Request, hash strin
 	if err != nil {
 		return fmt.Errorf("get credentials: %w", err)
 	}
-	now := time.Now().Add(time.Duration(s.skew.Load()))
-	return s.signer.SignHTTP(ctx, creds, req.Request, hash, s.name, s.region, now, func(o *v4.SignerOptions) {
+	req.Header.Del("X-Amz-Security-Token") // of an earlier attempt's credentials
+	return s.signer.SignHTTP(ctx, creds, req.Request, hash, s.name, s.region, at, func(o *v4.SignerOptions) {
 		o.DisableURIPathEscaping = true // S3 alone: a key is encoded once
 	})
 }

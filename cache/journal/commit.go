@@ -79,7 +79,8 @@ func (q *queue) next() *request {
 // follows. Batches are applied in the order in which Commit was called.
 //
 // Of an error Full says whether there is no room. The journal remains usable after any
-// error, with all that was committed before.
+// error, with all that was committed before; but once a sync of the table has failed, only
+// until the log has no more room.
 func (j *Journal) Commit(b *Batch) error {
 	if b.Len() == 0 {
 		return nil

@@ -165,8 +165,7 @@ func (j *Journal) abandon() error {
 }
 
 // Damage says, in a sentence for people, what was found damaged by Open and
-// what is lost by it, "" for nothing. It is repeated by the next Open if there
-// is no commit until then.
+// what is lost by it, "" for nothing. The next Open need not say it again.
 func (j *Journal) Damage() string { return j.damage }
 
 // Lost reports whether nothing is left of what was acknowledged, since Open has begun an
@@ -197,7 +196,8 @@ func (j *Journal) Size() int64 {
 
 // Close waits for commits that are under way, brings everything from the log into
 // the table, and lets go of it. Whatever comes later is os.ErrClosed. After an
-// error everything committed is on disk all the same, if not in its final place.
+// error everything committed is in the log all the same, and on the disk unless the
+// error says that it could not be brought there.
 func (j *Journal) Close() error {
 	j.tending.end()
 	j.turn.Lock()
