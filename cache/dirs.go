@@ -137,7 +137,7 @@ func (c *FS) runDir(ctx context.Context, j *job) outcome {
 			wait = nil // the marker that it has left will do
 		}
 		if fileGhost := c.ghosts[at]; fileGhost != nil && wait == nil && fetch == nil {
-			wait, fetch = fileGhost.job, fileGhost.holder()
+			wait, fetch = c.heldBy(fileGhost)
 		}
 		if fetch != nil {
 			c.ns.Unlock()

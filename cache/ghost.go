@@ -213,8 +213,8 @@ func (c *FS) inTheWay(key string) (wait *job, fetch *file) {
 	if g := c.ghosts[key+"/"]; g != nil {
 		for _, below := range c.ghosts {
 			if under(below.key, key) && below.key != key {
-				if f := below.holder(); f != nil {
-					return nil, f
+				if wait, f := c.heldBy(below); f != nil || wait != below.job {
+					return wait, f
 				}
 			}
 		}
@@ -225,10 +225,39 @@ func (c *FS) inTheWay(key string) (wait *job, fetch *file) {
 	}
 	for k := path.Dir(key); k != "."; k = path.Dir(k) {
 		if g := c.ghosts[k]; g != nil {
-			return g.job, g.holder()
+			return c.heldBy(g)
 		}
 	}
 	return nil, nil
+}
+
+// heldBy returns what a ghost waits for to go: fetch needs its bytes, and has to get them
+// first, unless it is being sent just now, which ends by itself. c.ns is held.
+func (c *FS) heldBy(g *ghost) (wait *job, fetch *file) {
+	f := g.holder()
+	if f != nil {
+		if j := c.sendingJob(f); j != nil {
+			return j, nil
+		}
+	}
+	return g.job, f
+}
+
+// sendingJob returns the job that ends when what is on its way of f has arrived, nil if
+// nothing is. Until then what is sent needs its sources, whatever f itself has. c.ns is
+// held.
+func (c *FS) sendingJob(f *file) *job {
+	switch s := f.sending; {
+	case s == nil:
+		return nil
+	case f.job != nil:
+		return f.job
+	default:
+		if g := c.ghosts[s.key]; g != nil {
+			return g.job // it has no name any more
+		}
+		return nil
+	}
 }
 
 // hold makes f one of those that need s. c.ns is held.
@@ -294,6 +323,9 @@ func (c *FS) freeBytes(s *stored, except *file, j *job) (wait *job, fetch *file)
 		if f == except {
 			continue
 		}
+		if sends := c.sendingJob(f); sends != nil && sends != j && !c.q.wouldCircle(sends, j) {
+			return sends, nil
+		}
 		f.mu.Lock()
 		waits := f.job != nil && (f.writing == 0 || f.sealed != nil)
 		fj := f.job
@@ -336,6 +368,7 @@ func (c *FS) fetchHeld(ctx context.Context, f *file) error {
 	f.mu.Lock()
 	f.freeSealLocked()
 	f.mu.Unlock()
+	var moved bool
 	if named {
 		f.mu.Lock()
 		if f.base != nil && f.base.key != at {
@@ -344,16 +377,28 @@ func (c *FS) fetchHeld(ctx context.Context, f *file) error {
 				f.change++
 			}
 			f.base = nil
+			moved = true
 			content.mu.Lock()
 			content.differs()
 			content.mu.Unlock()
 		}
+		pending := f.job != nil
 		f.mu.Unlock()
-		c.await(f)
-		c.record(&b, f.node, nil, "")
+		if moved {
+			c.await(f)
+		}
+		if moved || pending { // else it was stored meanwhile
+			c.record(&b, f.node, nil, "")
+		}
+	}
+	if err := c.commit(&b); err != nil {
+		return err // the journal still needs what f holds
+	}
+	if moved {
+		c.q.follow(f.job)
 	}
 	f.rehold()
-	return c.commit(&b)
+	return nil
 }
 
 // freeSealLocked takes a seal that needs the store's bytes from f, whose content is all

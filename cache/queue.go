@@ -68,6 +68,7 @@ type job struct {
 	waiters []*job
 
 	begun    uint64        // attempts
+	began    time.Time     // the last of them
 	ended    chan struct{} // closed at the end of the attempt under way, or the next; nil if nobody waits
 	err      error         // of the last attempt
 	failures int           // attempts in a row that failed
@@ -388,6 +389,7 @@ func (q *queue) begin(j *job) {
 	j.running, j.again, j.eager = true, false, false
 	j.first = time.Time{}
 	j.begun++
+	j.began = time.Now()
 	q.count++
 	q.most = max(q.most, q.count)
 	attempt := func() {
@@ -457,8 +459,32 @@ func (q *queue) end(j *job, o outcome) {
 			q.schedule(j, due)
 		}
 	}
+	if j == q.sweep {
+		q.comeBack(j.began)
+	}
 	q.finish(j)
 	q.poke()
+}
+
+// comeBack makes the sweep look again when the next pause of a ghost ends: ghosts are in no
+// heap. What was due before since it has just looked at. q.mu is held.
+func (q *queue) comeBack(since time.Time) {
+	var next time.Time
+	for _, j := range q.all {
+		if j.kind == jobGhost && j.failures > 0 && j.due.After(since) && (next.IsZero() || j.due.Before(next)) {
+			next = j.due
+		}
+	}
+	if !next.IsZero() {
+		q.sweepBy(next)
+	}
+}
+
+// sweepBy makes the sweep look at t at the latest. q.mu is held.
+func (q *queue) sweepBy(t time.Time) {
+	if q.sweep.index < 0 || t.Before(q.sweep.due) {
+		q.schedule(q.sweep, t)
+	}
 }
 
 // failed schedules the next attempt. An outage makes everybody wait, another

@@ -86,7 +86,10 @@ func (c *FS) planFile(ctx context.Context, f *file, j *job) (*sending, outcome) 
 		}
 		if err := c.fetchHeld(ctx, fetch); err != nil {
 			if errors.Is(err, backends.ErrChanged) {
-				return nil, c.lostBytes(ctx, fetch, err)
+				if o := c.lostBytes(ctx, fetch, err); fetch == f || o.err != nil {
+					return nil, o
+				}
+				continue // that one is settled, and f still to be sent
 			}
 			return nil, outcome{err: fmt.Errorf("bytes that are needed elsewhere: %w", err)}
 		}

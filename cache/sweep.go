@@ -20,11 +20,21 @@ const maxSweep = 1000
 
 // runSweep removes the ghosts that can go, many in one request.
 func (c *FS) runSweep(ctx context.Context, j *job) outcome {
-	c.settleMaybes(ctx)
+	unsettled := c.settleMaybes(ctx)
 	gs, fetch, more, err := c.collect()
 	if err != nil {
 		return outcome{err: err}
 	}
+	var o outcome
+	switch {
+	case len(gs) > 0:
+		o = c.swept(gs, c.removeAll(ctx, gs), more)
+	case more:
+		o = outcome{soon: true}
+	case len(fetch) == 0:
+		o = outcome{err: unsettled} // else it would look as if the store were there
+	}
+	// Afterwards: others wait for what goes, and a large file takes its time.
 	for _, f := range fetch {
 		err := c.fetchHeld(ctx, f)
 		if errors.Is(err, backends.ErrChanged) {
@@ -33,12 +43,14 @@ func (c *FS) runSweep(ctx context.Context, j *job) outcome {
 		if err != nil {
 			c.failHeld(f, err)
 		} else {
-			more = true
+			o.soon = true
 		}
 	}
-	if len(gs) == 0 {
-		return outcome{soon: more}
-	}
+	return o
+}
+
+// removeAll removes ghosts, and returns an error for each, nil for those that went.
+func (c *FS) removeAll(ctx context.Context, gs []*ghost) []error {
 	rs := make([]backends.Removal, len(gs))
 	for i, g := range gs {
 		rs[i] = backends.Removal{Name: g.key, Dir: g.dir}
@@ -58,7 +70,7 @@ func (c *FS) runSweep(ctx context.Context, j *job) outcome {
 			errs[i] = c.removeWithRecords(ctx, rs[i], err)
 		}
 	}
-	return c.swept(gs, errs, more)
+	return errs
 }
 
 // removeLate finds out what a removal has met that was refused: nothing, which is
@@ -127,6 +139,7 @@ func (c *FS) collect() (gs []*ghost, fetch []*file, more bool, err error) {
 			if n := c.dirAt(g.key); n != nil {
 				c.lay(&b, g.id()) // it is wanted again: the marker may stay
 				dirOf(n).inherits(g)
+				c.q.follow(dirOf(n).job) // which may have waited for a removal that failed
 				laid = true
 				continue
 			}
@@ -314,8 +327,9 @@ func (c *FS) failHeld(f *file, err error) {
 	}
 }
 
-// settleMaybes looks at what attempts have left that nobody waits for.
-func (c *FS) settleMaybes(ctx context.Context) {
+// settleMaybes looks at what attempts have left that nobody waits for. It returns an error of
+// the store's.
+func (c *FS) settleMaybes(ctx context.Context) (failed error) {
 	c.ns.Lock()
 	var all []*ghost
 	for _, g := range c.ghosts {
@@ -334,6 +348,7 @@ func (c *FS) settleMaybes(ctx context.Context) {
 		switch {
 		case c.ghosts[g.id()] != g:
 		case err != nil:
+			failed = err
 			c.q.fail(g.job, err)
 			c.complain(g.key, "removal", err)
 		case s != nil && ours:
@@ -369,4 +384,5 @@ func (c *FS) settleMaybes(ctx context.Context) {
 		c.commitLate(&b)
 		c.ns.Unlock()
 	}
+	return failed
 }

@@ -71,7 +71,9 @@ func (q *queue) finish(j *job) {
 		case j.err != nil && !j.dropped:
 			w.err, w.hurry = j.err, false
 			w.begun++ // whoever waits for it has waited for this
-			if w.kind != jobGhost {
+			if w.kind == jobGhost {
+				q.sweepBy(j.due)
+			} else {
 				q.schedule(w, j.due)
 			}
 			q.finish(w)
