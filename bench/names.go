@@ -37,7 +37,11 @@ func (b *bench) names(ctx context.Context, out io.Writer) (err error) {
 	}
 	lines := [][]string{{"one directory", "time", "per name", "requests", "mount's CPU per name", "resident at most", "and at rest", "names known", "others waited, meanwhile", "and until rest"}}
 	for _, n := range b.nameCounts {
-		server.slow.setFake(&fakeList{prefix: entriesDir + "/", n: n, slow: !b.quick})
+		fake := &fakeList{prefix: entriesDir + "/", n: n, slow: !b.quick}
+		if err := fake.mark(ctx, run.direct); err != nil {
+			return err
+		}
+		server.slow.setFake(fake)
 		more, err := run.namesOf(ctx, p, n)
 		if ctx.Err() != nil {
 			return ctx.Err()

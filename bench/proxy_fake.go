@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
 	"net/http"
@@ -33,6 +34,12 @@ func (f *fakeList) covers(r *http.Request) bool {
 		return strings.HasPrefix(keyOf(r), f.prefix)
 	}
 	return false
+}
+
+// mark puts one of the keys into the store, which answers a listing of the directory above
+// by itself: a mount that has seen such a listing knows what is there.
+func (f *fakeList) mark(ctx context.Context, direct *sdk) error {
+	return direct.put(ctx, f.prefix+f.name(0), make([]byte, smallSize))
 }
 
 // keyOf returns the key that a request is about; the bucket is in its path.

@@ -28,7 +28,11 @@ func (b *bench) serve(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	if b.storeEntries > 0 {
-		server.slow.setFake(&fakeList{prefix: entriesDir + "/", n: b.storeEntries, slow: true})
+		fake := &fakeList{prefix: entriesDir + "/", n: b.storeEntries, slow: true}
+		if err := fake.mark(ctx, direct); err != nil {
+			return err
+		}
+		server.slow.setFake(fake)
 	}
 	fmt.Fprintf(out, "A store like S3 in its delays, with the data of part \"store\", until this is interrupted (Ctrl-C):\n\n"+
 		"    export AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s\n    %s mount --route '/=s3://%s?endpoint=%s&region=%s' MOUNTPOINT\n",

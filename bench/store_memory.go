@@ -37,6 +37,11 @@ func (r *storeRun) storeMemory(ctx context.Context, out io.Writer) error {
 			continue
 		}
 		name := fmt.Sprintf("%d %s", m.n, m.name)
+		if m.fake != nil {
+			if err := m.fake.mark(ctx, r.direct); err != nil {
+				return err
+			}
+		}
 		r.server.slow.setFake(m.fake)
 		before, after, err := r.memoryWith(ctx, p, m.gogc, m.options, m.fill)
 		r.server.slow.setFake(nil)
