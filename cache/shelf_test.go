@@ -401,7 +401,13 @@ func TestBudgetOverRemounts(t *testing.T) {
 	s.want("d/1", contents["d/1"], 0)
 	s.want("a/1", contents["a/1"], 0)
 	s.want("b/1", contents["b/1"], 1)
-	if n := len(s.files()); n > 2 {
+	n := 0
+	for _, name := range s.files() {
+		if filepath.Base(name) != "slab" { // one that nobody has read may have been read ahead
+			n++
+		}
+	}
+	if n > 2 {
 		t.Errorf("%d files where there is room for two", n)
 	}
 }
