@@ -22,12 +22,9 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-const (
-	emptyHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-	// unsignedPayload is what the SDK signs in place of a body's hash where TLS
-	// keeps the body whole.
-	unsignedPayload = "UNSIGNED-PAYLOAD"
-)
+// unsignedPayload is what the SDK signs in place of a body's hash where TLS
+// keeps the body whole.
+const unsignedPayload = "UNSIGNED-PAYLOAD"
 
 // shortcut is how the requests that are made for each file (GET, PUT, HEAD and
 // DELETE of one object) go through the SDK where endpoint and authentication are
@@ -97,10 +94,10 @@ func (s *shortcut) takes(operation string) bool {
 	return false
 }
 
-// shorten is an option of a client's call: it takes from the stack of an operation what c.short
+// shorten is an option of a call that has a shortcut: it takes from the stack of an operation what c.short
 // does in one step, or leaves the stack as it is.
 func (c *call) shorten(stack *middleware.Stack) error {
-	if c.short == nil || !c.short.takes(stack.ID()) {
+	if !c.short.takes(stack.ID()) {
 		return nil
 	}
 	serializer, ok := stack.Serialize.Get("OperationSerializer")
@@ -189,17 +186,15 @@ func (s *shortcut) aim(req *smithyhttp.Request) (hash string, err error) {
 	}
 	req.Header.Set("Accept-Encoding", "identity")
 	req.Header.Set("User-Agent", "agentfs")
-	hash = emptyHash
-	switch body := req.GetStream(); {
-	case req.Method == http.MethodPut && req.IsHTTPS():
-		hash = unsignedPayload
-	case body != nil:
+	if hash = unsignedPayload; req.Method != http.MethodPut || !req.IsHTTPS() {
 		h := sha256.New()
-		if _, err := io.Copy(h, body); err != nil {
-			return "", err
-		}
-		if err := req.RewindStream(); err != nil {
-			return "", err
+		if body := req.GetStream(); body != nil {
+			if _, err := io.Copy(h, body); err != nil {
+				return "", err
+			}
+			if err := req.RewindStream(); err != nil {
+				return "", err
+			}
 		}
 		hash = hex.EncodeToString(h.Sum(nil))
 	}
