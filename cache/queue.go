@@ -100,6 +100,7 @@ type queue struct {
 	resting bool      // jobs in the heap are due when their rest ends
 	stopped bool
 	sweep   *job
+	failing []*job // ghosts that could not be removed, or looked at; some may be gone meanwhile
 	load    pressure
 	// down says that the store could not be reached: until then, only what
 	// somebody waits for is tried, and one job to see whether it is back.
@@ -469,9 +470,10 @@ func (q *queue) end(j *job, o outcome) {
 // comeBack makes the sweep look again when the next pause of a ghost ends: ghosts are in no
 // heap. What was due before since it has just looked at. q.mu is held.
 func (q *queue) comeBack(since time.Time) {
+	q.failing = slices.DeleteFunc(q.failing, func(j *job) bool { return j.dropped })
 	var next time.Time
-	for _, j := range q.all {
-		if j.kind == jobGhost && j.failures > 0 && j.due.After(since) && (next.IsZero() || j.due.Before(next)) {
+	for _, j := range q.failing {
+		if j.due.After(since) && (next.IsZero() || j.due.Before(next)) {
 			next = j.due
 		}
 	}
@@ -540,14 +542,15 @@ func (q *queue) due(j *job, now time.Time) bool {
 	return !j.dropped && (j.failures == 0 || j.hurry || !j.due.After(now))
 }
 
-// fail records that the removal of a ghost has failed. The sweep itself is
-// scheduled by its own failure.
+// fail records that the removal of a ghost has failed. comeBack makes the sweep look at it
+// again.
 func (q *queue) fail(j *job, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
 	if j.failures == 0 {
 		j.since = now
+		q.failing = append(q.failing, j)
 	}
 	j.failures++
 	j.begun++
