@@ -52,7 +52,21 @@ type maybe struct {
 	running *sending
 }
 
-// addGhost makes key a ghost. c.ns is held.
+// after returns m with one that was made before it, and may have been the last to take
+// effect as well.
+func (m *maybe) after(older *maybe) *maybe {
+	n := *m
+	n.Earlier = slices.Clone(m.Earlier)
+	for _, op := range append([]string{older.Op}, older.Earlier...) {
+		if op != n.Op && !slices.Contains(n.Earlier, op) {
+			n.Earlier = append(n.Earlier, op)
+		}
+	}
+	return &n
+}
+
+// addGhost makes key a ghost, in the place of one that there is already: what that may
+// be, g knows. c.ns is held.
 func (c *FS) addGhost(b *batch, g *ghost) *ghost {
 	old := c.ghosts[g.id()]
 	if old != nil {
@@ -65,7 +79,7 @@ func (c *FS) addGhost(b *batch, g *ghost) *ghost {
 	c.ghostsMade++
 	if old != nil {
 		g.late = old.late
-		if old.maybe != nil && old.maybe != g.maybe {
+		if old.maybe != nil && (g.maybe == nil || g.maybe.Layer != old.maybe.Layer) {
 			c.dropMaybe(b, old.maybe)
 		}
 	}
@@ -122,8 +136,11 @@ func (d *dir) inherits(g *ghost) {
 
 func (c *FS) recordGhost(b *batch, g *ghost) {
 	r := ghostRecord{Dir: g.dir, Look: g.look, Maybe: g.maybe}
-	if g.maybe == nil {
+	switch {
+	case g.maybe == nil:
 		r.Maybe = g.late
+	case g.late != nil:
+		r.Maybe = g.maybe.after(g.late)
 	}
 	if g.st != nil {
 		r.Version, r.Size = g.st.version, g.st.size

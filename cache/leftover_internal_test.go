@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -297,4 +298,30 @@ func TestKilledAfterALostPutThenRenamed(t *testing.T) {
 	if _, err := l.store.Stat(t.Context(), "a"); err == nil {
 		t.Error("the old name is still there")
 	}
+}
+
+// An attempt that may still arrive and one that is not settled are both known to the next
+// process.
+func TestKilledWithTwoUnsettled(t *testing.T) {
+	l := newLeaving(t)
+	l.down.Store(true)
+	l.f.ns.Lock()
+	var b batch
+	g := &ghost{key: "f", st: &stored{key: "f", version: "v", size: 1}, maybe: &maybe{Op: "new", Earlier: []string{"before"}}}
+	g.late = &maybe{Op: "late", Earlier: []string{"old", "before"}}
+	l.f.addGhost(&b, g)
+	err := l.f.commit(&b)
+	l.f.ns.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.kill()
+	l.f.ns.Lock()
+	defer l.f.ns.Unlock()
+	g = l.f.ghosts["f"]
+	if g == nil || g.maybe == nil || g.maybe.Op != "new" || !slices.Equal(g.maybe.Earlier, []string{"before", "late", "old"}) {
+		t.Errorf("the next process has %+v", g)
+	}
+	delete(l.f.ghosts, "f")
+	l.f.q.drop(g.job)
 }

@@ -269,6 +269,17 @@ func (c *FS) leave(b *batch, f *file, at string) {
 		}
 		s.c.mu.Unlock()
 	}
+	if m != nil && g != nil && g.maybe != nil {
+		// Nothing is sent to a name while it is not known what another one has left there,
+		// so what f has sent is older, if it is not under way still.
+		newer, older := g.maybe, m
+		if m.running != nil {
+			newer, older = m, g.maybe
+		} else {
+			c.dropMaybe(b, m)
+		}
+		m = newer.after(older)
+	}
 	switch {
 	case m != nil:
 		c.addGhost(b, &ghost{key: at, st: st, maybe: m})
@@ -281,12 +292,13 @@ func (c *FS) leave(b *batch, f *file, at string) {
 // if there is none.
 func (c *FS) unknown(f *file, at string) *maybe {
 	var ops []string
+	s := f.sending
 	for _, a := range f.ops {
-		if string(a.Key) == at {
+		if string(a.Key) == at && (s == nil || a.Op != s.op) {
 			ops = append(ops, a.Op)
 		}
 	}
-	if s := f.sending; s != nil && s.key == at {
+	if s != nil && s.key == at {
 		return &maybe{Op: s.op, Earlier: ops, running: s}
 	}
 	if len(ops) == 0 {

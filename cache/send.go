@@ -244,7 +244,7 @@ func (c *FS) concludeFile(ctx context.Context, s *sending, e backends.Entry, err
 	// matter.
 	if g := c.ghosts[s.key]; g != nil && g.maybe != nil && g.maybe.running == s {
 		g.maybe.running = nil
-		if refused(err) && len(s.earlier) == 0 {
+		if refused(err) && len(s.earlier) == 0 && len(g.maybe.Earlier) == 0 {
 			c.dropMaybe(&b, g.maybe)
 			g.maybe = nil
 			if g.st == nil {

@@ -353,11 +353,12 @@ func (c *FS) settleMaybes(ctx context.Context) (failed error) {
 			c.complain(g.key, "removal", err)
 		case s != nil && ours:
 			if was := g.st; was != nil && was.version == s.version {
+				late := g.maybe
 				if old := g.late; old != nil {
-					g.maybe.Earlier = append(append(g.maybe.Earlier, old.Op), old.Earlier...)
+					late = late.after(old)
 					c.dropMaybe(&b, old)
 				}
-				g.late = g.maybe
+				g.late = late
 			} else {
 				c.dropMaybe(&b, g.maybe)
 				g.st = s

@@ -39,7 +39,6 @@ type crash struct {
 
 	m   *model
 	log []string // what the last process reported
-	all []string // and all of them
 	n   struct{ kills, ops, failed, doubts, drained int }
 }
 
@@ -65,8 +64,8 @@ func (c *crash) fatal(format string, args ...any) {
 		c.t.Logf("the cache directory is kept in %s (%v%s)", dir, err, out)
 	}
 	if f, err := os.CreateTemp("", "agentfs-crash-*.log"); err == nil {
-		_, werr := f.WriteString(strings.Join(c.all, "\n"))
-		c.t.Logf("all that the processes reported is in %s (%v)", f.Name(), errors.Join(werr, f.Close()))
+		_, werr := f.WriteString(c.place.transcript.String())
+		c.t.Logf("all that the processes reported, and what the store was asked, is in %s (%v)", f.Name(), errors.Join(werr, f.Close()))
 	}
 	c.t.Fatalf("kill %d: %s\nthe last operations:\n%s", c.n.kills, fmt.Sprintf(format, args...), strings.Join(last, "\n"))
 }
@@ -144,7 +143,7 @@ func (c *crash) stored() {
 func (c *crash) round() {
 	c.t.Helper()
 	c.n.kills++
-	c.all = append(c.all, fmt.Sprint("process ", c.n.kills))
+	c.place.transcript.add(fmt.Sprint("process ", c.n.kills))
 	k := killed{after: c.r.IntN(*workers * *crashOps * 5 / 4)}
 	if c.r.IntN(4) == 0 {
 		k.after = c.r.IntN(20) // soon after the start
@@ -206,7 +205,7 @@ func (c *crash) live(k killed) {
 			break // half a line says nothing
 		}
 		c.log = append(c.log, string(bytes.TrimSpace(line)))
-		c.all = append(c.all, c.log[len(c.log)-1])
+		c.place.transcript.add(c.log[len(c.log)-1])
 		var r report
 		if err := json.Unmarshal(line, &r); err != nil {
 			problem = fmt.Sprintf("a report that can't be read: %v", err)

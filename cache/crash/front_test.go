@@ -3,6 +3,7 @@ package crash_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -27,7 +28,18 @@ type front struct {
 	conns  atomic.Int64
 }
 
-func newFront(t *testing.T, s s3test.Server) (before s3test.Server, idle func()) {
+// noted remembers the status of an answer.
+type noted struct {
+	http.ResponseWriter
+	status int
+}
+
+func (n *noted) WriteHeader(status int) {
+	n.status = status
+	n.ResponseWriter.WriteHeader(status)
+}
+
+func newFront(t *testing.T, s s3test.Server, all *transcript) (before s3test.Server, idle func()) {
 	t.Helper()
 	target, err := url.Parse(s.Endpoint)
 	if err != nil {
@@ -51,7 +63,12 @@ func newFront(t *testing.T, s s3test.Server) (before s3test.Server, idle func())
 		}
 		r = r.WithContext(context.WithoutCancel(r.Context()))
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		pass.ServeHTTP(struct{ http.ResponseWriter }{w}, r) // which can't tell that nobody listens
+		what := fmt.Sprintf("store: %s %s if-match %q if-none-match %q %d bytes op %q", r.Method, r.URL.RequestURI(), r.Header.Get("If-Match"),
+			r.Header.Get("If-None-Match"), len(body), r.Header.Get("X-Amz-Meta-Agentfs-Op"))
+		all.add(what)
+		answer := &noted{ResponseWriter: w}
+		pass.ServeHTTP(answer, r) // which can't tell that nobody listens
+		all.add(fmt.Sprintf("%s: %d etag %q op %q", what, answer.status, w.Header().Get("ETag"), w.Header().Get("X-Amz-Meta-Agentfs-Op")))
 	}))
 	f.server.Config.ErrorLog = pass.ErrorLog
 	f.server.Config.ConnState = func(_ net.Conn, s http.ConnState) {

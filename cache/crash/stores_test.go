@@ -26,6 +26,8 @@ type place struct {
 	direct backends.Store // in the process that holds it
 	behind *s3test.Server // the S3 server itself
 	idle   func()         // waits for the requests of those that were killed
+
+	transcript *transcript
 }
 
 // settle waits until what a process had asked before it was killed is done or
@@ -49,14 +51,15 @@ func (p place) open() (backends.Store, error) {
 // newPlace makes an empty store for the time of the test.
 func newPlace(t *testing.T, onS3 bool) place {
 	t.Helper()
+	all := &transcript{}
 	if onS3 {
 		server := s3test.Versitygw(t)
-		before, idle := newFront(t, server)
-		return place{Server: &before, behind: &server, idle: idle}
+		before, idle := newFront(t, server, all)
+		return place{Server: &before, behind: &server, idle: idle, transcript: all}
 	}
 	m := newMemory(t)
-	socket, idle := serve(t, newRemembering(plain{m}))
-	return place{Socket: socket, direct: m, idle: idle}
+	socket, idle := serve(t, transcribed{newRemembering(plain{m}), all})
+	return place{Socket: socket, direct: m, idle: idle, transcript: all}
 }
 
 // look reads all that the store holds by a way of its own: in the memory of
