@@ -288,28 +288,42 @@ func (c *FS) drain(ctx context.Context) error {
 	}
 }
 
-// roomPatience is how long a writer waits for the store to take something when
-// the disk budget is used up, as long as it takes anything at all.
-const roomPatience = 30 * time.Second
+// roomPatience is how long a writer waits for the store to take something when the disk
+// budget is used up, as long as it takes anything at all; roomMoment, for what somebody
+// has in hand who lets it go by himself.
+const (
+	roomPatience = 30 * time.Second
+	roomMoment   = 300 * time.Millisecond
+)
 
 // makeRoom lets a writer wait until something has been brought to the store,
-// which can be evicted then. It returns false if nothing is on its way.
-func (c *FS) makeRoom(ctx context.Context) bool {
-	c.flushLate() // what is in the store can be evicted once the journal says so
+// which can be evicted then, or there is room for need bytes. It returns false if
+// nothing is on its way.
+func (c *FS) makeRoom(ctx context.Context, need int64) bool {
 	c.q.hurryAll()
 	ends, busy := c.q.progress()
-	deadline := time.Now().Add(roomPatience)
-	for busy && time.Now().Before(deadline) {
+	c.flushLate() // what is in the store can be evicted once the journal says so
+	began, pause := time.Now(), 10*time.Millisecond
+	for {
+		patience := roomPatience
+		if !busy {
+			if c.room.reserve(need) {
+				c.room.release(need)
+				return true
+			}
+			patience, pause = roomMoment, 2*pause
+		}
+		if time.Since(began) >= patience {
+			return false
+		}
 		select {
 		case <-ctx.Done():
 			return false
-		case <-time.After(10 * time.Millisecond):
+		case <-time.After(pause):
 		}
-		now, still := c.q.progress()
-		if now != ends {
+		var now uint64
+		if now, busy = c.q.progress(); now != ends {
 			return true
 		}
-		busy = still
 	}
-	return false
 }

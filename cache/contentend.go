@@ -14,6 +14,7 @@ func (c *content) evictClean(base *stored) (freed int64, again bool) {
 	case c.freed || c.users == 0 && c.charged == 0:
 		return 0, false
 	case c.users > 0 || c.dirty || c.named || c.kept != notJournaled || len(c.seals) > 0:
+		c.wanted = true
 		return 0, true
 	}
 	if c.layer != nil {

@@ -133,11 +133,7 @@ func (c *content) makeWay(ctx context.Context, off, end int64) (again bool, err 
 	})
 	c.enter()
 	c.mu.Unlock()
-	if again = c.fs.room.reserve(need); again {
-		c.fs.room.release(need)
-	} else {
-		again = c.fs.makeRoom(ctx)
-	}
+	again = c.fs.makeRoom(ctx, need)
 	c.mu.Lock()
 	c.leave()
 	if again {

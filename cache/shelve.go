@@ -96,9 +96,11 @@ func (c *content) shelve(base *stored, used int64, last bool) (e index.Entry, wh
 }
 
 // sum returns pieces with the sums that the file has, nil if it has been changed
-// meanwhile or is not what it was. The lock is let go for each piece.
+// meanwhile or is not what it was, or somebody needs its room. The lock is let go for
+// each piece.
 func (c *content) sum(pieces []piece) []piece {
 	l, gen := c.layer, c.gen
+	c.wanted = false
 	c.enter()
 	defer c.leave()
 	f, err := c.local()
@@ -110,7 +112,7 @@ func (c *content) sum(pieces []piece) []piece {
 	buf := sumBuffers.Get().(*[]byte)
 	defer sumBuffers.Put(buf)
 	for i, p := range pieces {
-		if c.layer != l || c.gen != gen || c.freed || c.ext.localBytes(p.off, p.end) != p.end-p.off {
+		if c.wanted || c.layer != l || c.gen != gen || c.freed || c.ext.localBytes(p.off, p.end) != p.end-p.off {
 			return nil
 		}
 		c.mu.Unlock()

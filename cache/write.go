@@ -20,7 +20,7 @@ func (c *content) reserve(ctx context.Context, off, end int64) error {
 		if !c.charge(grow) {
 			c.enter()
 			c.mu.Unlock()
-			more := c.fs.makeRoom(ctx)
+			more := c.fs.makeRoom(ctx, grow)
 			c.mu.Lock()
 			c.leave()
 			if more {
