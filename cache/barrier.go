@@ -211,6 +211,7 @@ func (c *FS) Close(ctx context.Context) error {
 	c.flushed.Wait()
 	c.fetches.Wait()
 	c.lateTimer.Stop()
+	c.stragglers.timer.Stop()
 	c.flushLate()
 	left := int64(c.q.len())
 	if left > 0 && !c.cfg.ReadOnly {
@@ -303,15 +304,14 @@ func (c *FS) makeRoom(ctx context.Context, need int64) bool {
 	c.q.hurryAll()
 	ends, busy := c.q.progress()
 	c.flushLate() // what is in the store can be evicted once the journal says so
-	began, pause := time.Now(), 10*time.Millisecond
-	for {
+	for began := time.Now(); ; {
 		patience := roomPatience
 		if !busy {
 			if c.room.reserve(need) {
 				c.room.release(need)
 				return true
 			}
-			patience, pause = roomMoment, 2*pause
+			patience = roomMoment
 		}
 		if time.Since(began) >= patience {
 			return false
@@ -319,7 +319,7 @@ func (c *FS) makeRoom(ctx context.Context, need int64) bool {
 		select {
 		case <-ctx.Done():
 			return false
-		case <-time.After(pause):
+		case <-time.After(10 * time.Millisecond):
 		}
 		var now uint64
 		if now, busy = c.q.progress(); now != ends {

@@ -107,13 +107,14 @@ type FS struct {
 	moves      uint64 // of directories, and forgettings of changes; see merging
 	ghostsMade uint64
 	// forgotten is when changes of this machine were last forgotten.
-	forgotten time.Time
-	ghosts    map[string]*ghost       // by key
-	limbo     map[*tree.Node]struct{} // directories; see place
-	making    map[string]int          // keys whose directory is being made
-	active    map[string]*sending     // attempts under way, by key
-	late      batch                   // see commitLate
-	scratch   []byte                  // to encode records in
+	forgotten  time.Time
+	ghosts     map[string]*ghost // by key
+	stragglers stragglers
+	limbo      map[*tree.Node]struct{} // directories; see place
+	making     map[string]int          // keys whose directory is being made
+	active     map[string]*sending     // attempts under way, by key
+	late       batch                   // see commitLate
+	scratch    []byte                  // to encode records in
 	// lateTimer calls flushLate.
 	lateTimer *time.Timer
 
@@ -263,6 +264,7 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 	c.streaming, c.streamIdle = make(chan struct{}, streamAtOnce), streamIdle
 	c.walks.fetches = make(chan struct{}, walkFetches)
 	c.lateTimer = time.AfterFunc(time.Hour, c.flushLate)
+	c.stragglers = stragglers{map[string]*straggler{}, stragglerTime, time.AfterFunc(time.Hour, c.q.kick)}
 	c.tree = tree.New(c.rootAttr(), &dir{})
 	r.evict, r.oldest = c.evict, c.oldest
 	wanted, err := c.replay()

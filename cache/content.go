@@ -25,7 +25,7 @@ type content struct {
 	layer    *layer   // nil until something is local
 	former   []*layer // that the journal may name instead; see outgrow and free
 	users    int      // handles, uploads and fetches
-	wanted   bool     // somebody needs its room, or did since it was last summed
+	wanted   bool     // somebody needs its room, or did a moment ago
 	length   int64
 	ext      extents
 	twin     extents // what objects have of it, too, wherever its bytes are

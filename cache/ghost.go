@@ -192,7 +192,7 @@ func (c *FS) lay(b *batch, id string) {
 	}
 }
 
-// haunts reports whether e, which the store has, is a ghost. c.ns is held.
+// haunts reports whether e, which the store has, is a ghost, or may become one. c.ns is held.
 func (c *FS) haunts(e backends.Entry) bool {
 	if e.IsDir() {
 		return c.ghosts[e.Name+"/"] != nil
@@ -200,7 +200,7 @@ func (c *FS) haunts(e backends.Entry) bool {
 	g := c.ghosts[e.Name]
 	switch {
 	case g == nil:
-		return false
+		return c.straggled(e)
 	case g.maybe != nil, g.late != nil:
 		return true // whose it is, will be found out
 	}

@@ -131,6 +131,12 @@ func (r *replaying) read(key string, value []byte, ghosts map[string]ghostRecord
 			return err
 		}
 		ghosts[rest] = g
+	case "t":
+		var s stragglerRecord
+		if err := json.Unmarshal(value, &s); err != nil {
+			return err
+		}
+		r.c.stragglers.add(rest, s.Ops)
 	case "u":
 		var u uploadRecord
 		if err := json.Unmarshal(value, &u); err != nil {

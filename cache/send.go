@@ -168,6 +168,9 @@ func (c *FS) tryPlan(f *file, j *job) (s *sending, fetch *file, o outcome) {
 	if g := c.ghosts[at]; g != nil && g.late != nil {
 		s.earlier = append(append(s.earlier, g.late.Op), g.late.Earlier...)
 	}
+	if late := c.stragglers.by[at]; late != nil {
+		s.earlier = append(s.earlier, late.ops...)
+	}
 	c.takeStream(s)
 	f.ops = append(f.ops, attempt{Op: s.op, Key: text(at), Change: change})
 	if s.seal != nil {
@@ -296,6 +299,7 @@ func (c *FS) concludeWell(b *batch, s *sending, e backends.Entry) outcome {
 	f := s.f
 	now := &stored{key: s.key, version: e.Version, size: e.Size}
 	at, named := c.tree.Path(f.node)
+	c.arrivedOrNot(b, s.key)
 	if named && at == s.key {
 		c.lay(b, s.key) // what was there before is replaced
 	}

@@ -301,14 +301,27 @@ func TestCutUnderAReader(t *testing.T) {
 			t.Errorf("at %d: %v", off, err)
 		}
 	}
-	read(2 << 20)
-	if err := os.Truncate(s.files()[0], 10); err != nil {
-		t.Fatal(err)
+	cut := func() {
+		t.Helper()
+		files := s.files()
+		for range 500 { // a reader has its bytes before they are in the file
+			if len(files) > 0 {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+			files = s.files()
+		}
+		if len(files) == 0 {
+			t.Fatal("the cache has no file")
+		}
+		if err := os.Truncate(files[0], 10); err != nil {
+			t.Fatal(err)
+		}
 	}
 	read(2 << 20)
-	if err := os.Truncate(s.files()[0], 10); err != nil {
-		t.Fatal(err)
-	}
+	cut()
+	read(2 << 20)
+	cut()
 	read(3 << 20)
 	read(2 << 20)
 	if err := closeFile(t, h); err != nil {

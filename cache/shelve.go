@@ -52,7 +52,11 @@ func (c *content) shelve(base *stored, used int64, last bool) (e index.Entry, wh
 		return e, shelveNothing
 	case c.named || c.kept != notJournaled || len(c.seals) > 0:
 		return e, shelveLater
+	case c.wanted && !last:
+		c.wanted = false // by then it has gone, or nobody needs its room any more
+		return e, shelveLater
 	}
+	c.wanted = false
 	e = index.Entry{File: c.layer.name(), Key: base.key, Version: string(base.version), Size: base.size, Used: used}
 	if c.shelved.of == base && c.shelved.bytes == c.charged {
 		if used-c.shelved.used < int64(touchAfter) && !last || used <= c.shelved.used {
@@ -100,7 +104,6 @@ func (c *content) shelve(base *stored, used int64, last bool) (e index.Entry, wh
 // each piece.
 func (c *content) sum(pieces []piece) []piece {
 	l, gen := c.layer, c.gen
-	c.wanted = false
 	c.enter()
 	defer c.leave()
 	f, err := c.local()

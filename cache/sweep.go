@@ -21,6 +21,7 @@ const maxSweep = 1000
 // runSweep removes the ghosts that can go, many in one request.
 func (c *FS) runSweep(ctx context.Context, j *job) outcome {
 	unsettled := c.settleMaybes(ctx)
+	c.settleStragglers(ctx)
 	gs, fetch, more, err := c.collect()
 	if err != nil {
 		return outcome{err: err}
@@ -377,10 +378,13 @@ func (c *FS) settleMaybes(ctx context.Context) (failed error) {
 			c.recordGhost(&b, g)
 			c.q.released(g.job)
 		default:
-			c.lay(&b, g.id())
 			if s == nil {
 				c.forgetStored(g.key)
+				if g.st == nil { // else it was to replace that
+					c.straggles(&b, g.key, g.maybe)
+				}
 			}
+			c.lay(&b, g.id())
 		}
 		c.commitLate(&b)
 		c.ns.Unlock()
