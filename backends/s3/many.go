@@ -21,8 +21,9 @@ import (
 const (
 	// maxBatch is S3's limit of keys in one DeleteObjects.
 	maxBatch = 1000
-	// manyAtOnce bounds the requests of one RemoveMany that run side by side.
-	manyAtOnce = 64
+	// manyAtOnce bounds the requests of one RemoveMany that run side by side: at 40 ms each,
+	// they stay below the 3,500 writes a second that S3 takes under a prefix.
+	manyAtOnce = 128
 )
 
 // deletion is one removal that can go into a DeleteObjects.
