@@ -61,6 +61,9 @@ type Config struct {
 	// Grace is how long a change waits for the next one before it is sent; 0
 	// is the default of 100 ms, below 0 is none.
 	Grace time.Duration
+	// Straggling is how long an upload of which nobody knows what became of it may still
+	// be carried out by the store; 0 is the default of 10 s.
+	Straggling time.Duration
 	// ReadOnly says that the store takes no changes: what an earlier mount left in
 	// the journal is shown and stays there, and nothing waits for it.
 	ReadOnly bool
@@ -191,6 +194,9 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 	case cfg.Grace < 0:
 		cfg.Grace = 0
 	}
+	if cfg.Straggling <= 0 {
+		cfg.Straggling = stragglerTime
+	}
 	if cfg.Uploads <= 0 {
 		cfg.Uploads = defaultUploads
 	}
@@ -264,7 +270,7 @@ func New(_ context.Context, store backends.Store, cfg Config) (*FS, error) {
 	c.streaming, c.streamIdle = make(chan struct{}, streamAtOnce), streamIdle
 	c.walks.fetches = make(chan struct{}, walkFetches)
 	c.lateTimer = time.AfterFunc(time.Hour, c.flushLate)
-	c.stragglers = stragglers{map[string]*straggler{}, stragglerTime, time.AfterFunc(time.Hour, c.q.kick)}
+	c.stragglers = stragglers{map[string]*straggler{}, cfg.Straggling, time.AfterFunc(time.Hour, c.q.kick), time.Time{}}
 	c.tree = tree.New(c.rootAttr(), &dir{})
 	r.evict, r.oldest = c.evict, c.oldest
 	wanted, err := c.replay()

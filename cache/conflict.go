@@ -61,6 +61,7 @@ func (c *FS) conflict(ctx context.Context, s *sending, why error) outcome {
 	case s.prior != nil && theirs.Version == s.prior.version:
 		return outcome{err: fmt.Errorf("%s: refused, although it is unchanged: %v", s.key, why)}
 	case theirs.IsDir():
+		c.lookBelow(s.key) // if it is only there because of them, the next attempt succeeds
 		return outcome{err: fmt.Errorf("%s: a directory has that name in the store: %v", s.key, why)}
 	}
 	c.disown(&b, f, s.prior)

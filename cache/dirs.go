@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"slices"
@@ -155,12 +156,13 @@ func (c *FS) runDir(ctx context.Context, j *job) outcome {
 	end := c.makes(at)
 	c.sendingBelow(n)
 	c.ns.Unlock()
-	err := c.store.Mkdir(ctx, at, backends.AttrChange{})
+	err := c.makeDir(ctx, at)
 	c.ns.Lock()
 	defer c.ns.Unlock()
 	unmark()
 	end()
-	if err != nil && !errors.Is(err, fs.ErrExist) {
+	if err != nil {
+		c.lookBelow(at) // it may be a late upload that is in the way
 		return outcome{err: err}
 	}
 	var b batch
@@ -178,6 +180,24 @@ func (c *FS) runDir(ctx context.Context, j *job) outcome {
 	}
 	c.commitLate(&b)
 	return outcome{}
+}
+
+// makeDir makes the store have a directory that it may have already.
+func (c *FS) makeDir(ctx context.Context, at string) error {
+	err := c.store.Mkdir(ctx, at, backends.AttrChange{})
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	// A store with a directory and a file of one name has both; others may have the file.
+	switch e, serr := c.store.Stat(ctx, at); {
+	case errors.Is(serr, fs.ErrNotExist):
+		return fmt.Errorf("%s: refused, although nothing is there: %v", at, err)
+	case serr != nil:
+		return serr
+	case !e.IsDir():
+		return fmt.Errorf("%s: a file has that name in the store: %v", at, err)
+	}
+	return nil
 }
 
 // makes says that a directory is being made at a key: until the function that

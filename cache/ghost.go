@@ -27,8 +27,8 @@ type ghost struct {
 	st *stored
 	// maybe says that an attempt may have put another object there.
 	maybe *maybe
-	// late is an attempt that had not when it was looked for. It still may: who
-	// asked has gone, and the request has not.
+	// late are attempts of which some had not when they were looked for. They still
+	// may: who asked has gone, and the request has not.
 	late *maybe
 	// dir: a directory, of which the store may have a marker.
 	dir bool
@@ -52,12 +52,15 @@ type maybe struct {
 	running *sending
 }
 
+// all returns the attempts' operations.
+func (m *maybe) all() []string { return append([]string{m.Op}, m.Earlier...) }
+
 // after returns m with one that was made before it, and may have been the last to take
 // effect as well.
 func (m *maybe) after(older *maybe) *maybe {
 	n := *m
 	n.Earlier = slices.Clone(m.Earlier)
-	for _, op := range append([]string{older.Op}, older.Earlier...) {
+	for _, op := range older.all() {
 		if op != n.Op && !slices.Contains(n.Earlier, op) {
 			n.Earlier = append(n.Earlier, op)
 		}
@@ -135,18 +138,23 @@ func (d *dir) inherits(g *ghost) {
 }
 
 func (c *FS) recordGhost(b *batch, g *ghost) {
-	r := ghostRecord{Dir: g.dir, Look: g.look, Maybe: g.maybe}
-	switch {
-	case g.maybe == nil:
-		r.Maybe = g.late
-	case g.late != nil:
-		r.Maybe = g.maybe.after(g.late)
-	}
+	r := ghostRecord{Dir: g.dir, Look: g.look, Maybe: g.sent()}
 	if g.st != nil {
 		r.Version, r.Size = g.st.version, g.st.size
 	}
 	c.scratch = r.encode(c.scratch[:0])
 	b.Put("g/"+g.id(), c.scratch)
+}
+
+// sent returns all attempts that are known, nil for none.
+func (g *ghost) sent() *maybe {
+	switch {
+	case g.maybe == nil:
+		return g.late
+	case g.late == nil:
+		return g.maybe
+	}
+	return g.maybe.after(g.late)
 }
 
 // id is the ghost's place among the others: a key may have both, a file and a
@@ -195,7 +203,7 @@ func (c *FS) lay(b *batch, id string) {
 // haunts reports whether e, which the store has, is a ghost, or may become one. c.ns is held.
 func (c *FS) haunts(e backends.Entry) bool {
 	if e.IsDir() {
-		return c.ghosts[e.Name+"/"] != nil
+		return c.ghosts[e.Name+"/"] != nil || c.straggled(e)
 	}
 	g := c.ghosts[e.Name]
 	switch {
@@ -204,7 +212,7 @@ func (c *FS) haunts(e backends.Entry) bool {
 	case g.maybe != nil, g.late != nil:
 		return true // whose it is, will be found out
 	}
-	return g.st != nil && g.st.version == e.Version
+	return g.st != nil && g.st.version == e.Version || c.straggled(e)
 }
 
 // inTheWay returns what has to be gone before anything is put under key: a

@@ -136,7 +136,9 @@ func (r *replaying) read(key string, value []byte, ghosts map[string]ghostRecord
 		if err := json.Unmarshal(value, &s); err != nil {
 			return err
 		}
-		r.c.stragglers.add(rest, s.Ops)
+		if len(s.Ops) > 0 {
+			r.c.stragglers.add(rest, s)
+		}
 	case "u":
 		var u uploadRecord
 		if err := json.Unmarshal(value, &u); err != nil {

@@ -166,7 +166,7 @@ func (c *FS) tryPlan(f *file, j *job) (s *sending, fetch *file, o outcome) {
 		}
 	}
 	if g := c.ghosts[at]; g != nil && g.late != nil {
-		s.earlier = append(append(s.earlier, g.late.Op), g.late.Earlier...)
+		s.earlier = append(s.earlier, g.late.all()...)
 	}
 	if late := c.stragglers.by[at]; late != nil {
 		s.earlier = append(s.earlier, late.ops...)
@@ -299,7 +299,11 @@ func (c *FS) concludeWell(b *batch, s *sending, e backends.Entry) outcome {
 	f := s.f
 	now := &stored{key: s.key, version: e.Version, size: e.Size}
 	at, named := c.tree.Path(f.node)
-	c.arrivedOrNot(b, s.key)
+	unheard := s.earlier
+	if s.repeat && s.prior == nil {
+		unheard = append(unheard, s.op)
+	}
+	c.straggle(b, s.key, unheard, e.Version)
 	if named && at == s.key {
 		c.lay(b, s.key) // what was there before is replaced
 	}

@@ -203,3 +203,69 @@ func TestStragglerHoldsUpNobody(t *testing.T) {
 		}
 	})
 }
+
+// So it is with what was sent again, by the next process or this one, and is removed then.
+func TestStragglerOfWhatIsSentAgain(t *testing.T) {
+	for _, next := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			m := memorytest.New(t, memory.Config{NoTmpfs: true, Size: 1 << 30})
+			s := &tardy{Store: sixMethods{m}}
+			s.hold.Store(true)
+			cfg := Config{TTL: time.Second, Dir: t.TempDir(), Identity: "test:straggling"}
+			f := openInternal(t, s, cfg)
+			newInternal(t, f, "f", 5)
+			newInternal(t, f, "kept", 5)
+			time.Sleep(300 * time.Millisecond)
+			if next {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+				defer cancel()
+				if err := f.Close(ctx); err == nil {
+					t.Fatal("it was stored")
+				}
+				f = openInternal(t, s, cfg)
+			}
+			s.hold.Store(false)
+			defer func() { closeNow(t, f) }()
+			if err := f.SyncDir(t.Context(), f.Root()); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if time.Sleep(time.Second); !shown(t, f, "f") {
+					t.Fatal("it is not shown")
+				}
+			}
+			if next { // in which the file is one of the store's
+				closeNow(t, f)
+				f = openInternal(t, s, cfg)
+				if !shown(t, f, "f") {
+					t.Fatal("it is not shown")
+				}
+			}
+			if err := f.Unlink(t.Context(), f.Root(), "f"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			s.carryOut()
+			if _, err := m.Stat(t.Context(), "f"); err != nil {
+				t.Fatal(err)
+			}
+			for range 15 {
+				if shown(t, f, "f") {
+					t.Fatal("the name has come back")
+				}
+				if !shown(t, f, "kept") {
+					t.Fatal("the other file is not shown")
+				}
+				time.Sleep(time.Second)
+			}
+			if e, err := m.Stat(t.Context(), "f"); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("it is still in the store: %+v, %v", e, err)
+			}
+			f.ns.Lock()
+			defer f.ns.Unlock()
+			if len(f.stragglers.by)+len(f.ghosts) > 0 {
+				t.Errorf("left are %v, %v", f.stragglers.by, f.ghosts)
+			}
+		})
+	}
+}

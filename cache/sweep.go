@@ -78,13 +78,19 @@ func (c *FS) removeAll(ctx context.Context, gs []*ghost) []error {
 // what we want, or an attempt of our own that has arrived since it was looked for,
 // which goes as well. Otherwise it returns why.
 func (c *FS) removeLate(ctx context.Context, g *ghost, r backends.Removal, why error) error {
-	if g.late == nil {
+	c.ns.Lock()
+	late := g.late
+	if s := c.stragglers.by[g.key]; s != nil && late == nil {
+		late = &maybe{Op: s.ops[0], Earlier: s.ops[1:]}
+	}
+	c.ns.Unlock()
+	if late == nil {
 		if _, err := c.store.Stat(ctx, r.Name); errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		return why
 	}
-	found, ours, err := c.settleMaybe(ctx, ghost{key: g.key, maybe: g.late})
+	found, ours, err := c.settleMaybe(ctx, ghost{key: g.key, maybe: late})
 	switch {
 	case err != nil:
 		return err
@@ -265,6 +271,9 @@ func (c *FS) swept(gs []*ghost, errs []error, more bool) outcome {
 			continue
 		}
 		dirs = dirs || g.dir
+		if g.late != nil {
+			c.straggle(&b, g.key, g.late.all(), "")
+		}
 		c.lay(&b, g.id())
 		if n := c.dirAt(g.key); g.dir && n != nil {
 			c.q.follow(dirOf(n).job) // it waits for that
@@ -353,15 +362,9 @@ func (c *FS) settleMaybes(ctx context.Context) (failed error) {
 			c.q.fail(g.job, err)
 			c.complain(g.key, "removal", err)
 		case s != nil && ours:
-			if was := g.st; was != nil && was.version == s.version {
-				late := g.maybe
-				if old := g.late; old != nil {
-					late = late.after(old)
-					c.dropMaybe(&b, old)
-				}
-				g.late = late
-			} else {
-				c.dropMaybe(&b, g.maybe)
+			c.dropMaybe(&b, g.late)
+			g.late = g.sent() // some of which has taken effect, perhaps
+			if was := g.st; was == nil || was.version != s.version {
 				g.st = s
 				// Who waits for what was there before doesn't any more: it is gone.
 				// Who derives from it finds its bytes in what he has put there
@@ -380,9 +383,7 @@ func (c *FS) settleMaybes(ctx context.Context) (failed error) {
 		default:
 			if s == nil {
 				c.forgetStored(g.key)
-				if g.st == nil { // else it was to replace that
-					c.straggles(&b, g.key, g.maybe)
-				}
+				c.straggle(&b, g.key, g.sent().all(), "")
 			}
 			c.lay(&b, g.id())
 		}

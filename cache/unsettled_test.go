@@ -1,11 +1,14 @@
 package cache_test
 
 import (
+	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/agentfs/agentfs/backends"
 	"github.com/agentfs/agentfs/backends/faulty"
 	"github.com/agentfs/agentfs/cache"
 )
@@ -61,4 +64,34 @@ func TestUnsettledUploadsOfTwoFiles(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A directory that is to be made where somebody has put a file meanwhile, in a store that
+// can't have both, is not taken for made: a barrier says what is in the way, and once that
+// has gone it is made.
+func TestFileInTheWayOfADirectory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t)
+		f := newCache(t, plain{m}, cache.Config{TTL: time.Hour, Durability: "writeback"})
+		if _, _, err := f.Mkdir(t.Context(), f.Root(), "d", backends.CreateAttr{Mode: 0o755}); err != nil {
+			t.Fatal(err)
+		}
+		put(t, m, "d", "theirs")
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if err := f.SyncDir(ctx, f.Root()); err == nil || !strings.Contains(err.Error(), "a file has that name in the store") {
+			t.Errorf("a barrier: %v", err)
+		}
+		if st := f.State(); len(st.Pending) != 1 {
+			t.Errorf("pending: %+v", st.Pending)
+		}
+		if got := get(t, m, "d"); got != "theirs" {
+			t.Errorf("their file has %q", got)
+		}
+		remove(t, m, "d")
+		byItself(t, "the directory", func() bool {
+			e, err := m.Stat(t.Context(), "d")
+			return err == nil && e.IsDir()
+		})
+	})
 }

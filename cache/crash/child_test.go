@@ -240,6 +240,9 @@ func (w *worker) stands(o op) {
 // the whole home: no other process changes it.
 func (w *worker) isStored(ctx context.Context, o op) error {
 	m := w.g.m
+	if w.t.Fault == faultLate {
+		return nil
+	}
 	switch o.Kind {
 	case opSync:
 		n := m.handles[o.H].n

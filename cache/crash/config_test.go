@@ -52,6 +52,7 @@ func config(dir string) cache.Config {
 		Dir: dir, Identity: "test:crash", TTL: time.Hour,
 		Durability:   os.Getenv("AGENTFS_DURABILITY"),
 		Grace:        20 * time.Millisecond, // many sends in a short test
+		Straggling:   3 * maxLate,
 		NoAttributes: !keepsAttributes,
 		Log:          slog.New(slog.NewTextHandler(logFile{filepath.Join(dir, "log")}, nil)),
 	}

@@ -36,6 +36,8 @@ type crash struct {
 	// directory's file system while a process lives.
 	budget int64
 	disk   func(room int64)
+	// calm, if not nil, makes the store one without faults of its own, or not.
+	calm func(bool)
 
 	m   *model
 	log []string // what the last process reported
@@ -133,7 +135,7 @@ func (c *crash) stored() {
 	if err != nil {
 		c.fatal("reading the store: %v", err)
 	}
-	if bad := compare(got, c.m.exact()); len(bad) > 0 {
+	if bad := compare(got, c.m.exact()); len(bad) > 0 && c.fault != faultLate {
 		c.fatal("the store:\n%s", strings.Join(bad, "\n"))
 	}
 	c.n.drained++
@@ -258,7 +260,7 @@ func (c *crash) live(k killed) {
 		c.fatal("the process said:\n%s", bad)
 	}
 	defer func() {
-		if err := w.check(c.m.history); err != nil {
+		if err := w.check(c.m.history); err != nil && c.fault != faultLate {
 			c.fatal("while it ran, %v", err)
 		}
 	}()
@@ -289,6 +291,10 @@ func (c *crash) done(o op, r report) string {
 // after an orderly end the store as well.
 func (c *crash) verify(orderly bool) {
 	c.t.Helper()
+	if c.calm != nil {
+		c.calm(true)
+		defer c.calm(false)
+	}
 	f, end := c.open(!orderly)
 	ctx, cancel := seconds(60)
 	defer cancel()
@@ -301,10 +307,18 @@ func (c *crash) verify(orderly bool) {
 	}
 	c.m.adopt(got)
 	if orderly {
-		if err := f.SyncDir(ctx, f.Root()); err != nil {
+		err := f.SyncDir(ctx, f.Root())
+		for err != nil && c.fault == faultLate && ctx.Err() == nil {
+			time.Sleep(100 * time.Millisecond) // what is in the way has only just come
+			err = f.SyncDir(ctx, f.Root())
+		}
+		if err != nil {
 			c.fatal("a barrier without faults: %v", err)
 		}
-		if c.r.IntN(2) == 0 { // the barrier alone has to be enough
+		switch {
+		case c.fault == faultLate:
+			c.storedLate()
+		case c.r.IntN(2) == 0: // the barrier alone has to be enough
 			c.stored()
 		}
 		if s := f.State(); len(s.Conflicts) > 0 {
@@ -312,7 +326,7 @@ func (c *crash) verify(orderly bool) {
 		}
 	}
 	end(orderly)
-	if orderly {
+	if orderly && c.fault != faultLate {
 		c.stored()
 	}
 }
