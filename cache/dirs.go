@@ -162,7 +162,6 @@ func (c *FS) runDir(ctx context.Context, j *job) outcome {
 	unmark()
 	end()
 	if err != nil {
-		c.lookBelow(at) // it may be a late upload that is in the way
 		return outcome{err: err}
 	}
 	var b batch
@@ -195,6 +194,9 @@ func (c *FS) makeDir(ctx context.Context, at string) error {
 	case serr != nil:
 		return serr
 	case !e.IsDir():
+		c.ns.Lock()
+		c.lookBelow(at) // if it is one of them, the next attempt succeeds
+		c.ns.Unlock()
 		return fmt.Errorf("%s: a file has that name in the store: %v", at, err)
 	}
 	return nil

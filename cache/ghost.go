@@ -52,8 +52,13 @@ type maybe struct {
 	running *sending
 }
 
-// all returns the attempts' operations.
-func (m *maybe) all() []string { return append([]string{m.Op}, m.Earlier...) }
+// all returns the attempts' operations, none of a nil maybe.
+func (m *maybe) all() []string {
+	if m == nil {
+		return nil
+	}
+	return append([]string{m.Op}, m.Earlier...)
+}
 
 // after returns m with one that was made before it, and may have been the last to take
 // effect as well.

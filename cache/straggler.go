@@ -52,8 +52,8 @@ type stragglerRecord struct {
 	Version backends.Version `json:"v,omitempty"`
 }
 
-// straggle says that the attempts ops may still put something under key, where version is
-// now. c.ns is held.
+// straggle says that under key there is version now, "" for nothing, and that the attempts
+// ops may still put something there, beside those that are known. c.ns is held.
 func (c *FS) straggle(b *batch, key string, ops []string, version backends.Version) {
 	if old := c.stragglers.by[key]; old != nil {
 		ops = slices.Concat(ops, old.ops)
@@ -110,10 +110,10 @@ func (c *FS) straggled(e backends.Entry) bool {
 	return true
 }
 
-// lookBelow has the stragglers looked at that may be in dir, or deeper. c.ns is held.
+// lookBelow has the stragglers looked at that may be dir, in it, or deeper. c.ns is held.
 func (c *FS) lookBelow(dir string) {
 	for key, s := range c.stragglers.by {
-		if !s.look && under(key, dir) {
+		if !s.look && s.version == "" && under(key, dir) {
 			s.look = true
 			c.q.kick()
 		}

@@ -114,6 +114,30 @@ func shown(t *testing.T, f *FS, name string) bool {
 	return err == nil
 }
 
+// comesToNothing has the server carry out what it holds of f, which nobody is to see, and
+// which is to go.
+func comesToNothing(t *testing.T, f *FS, m *memory.Store, s *tardy) {
+	t.Helper()
+	s.carryOut()
+	if _, err := m.Stat(t.Context(), "f"); err != nil {
+		t.Fatal(err)
+	}
+	for range 15 {
+		if shown(t, f, "f") {
+			t.Fatal("the name has come back")
+		}
+		time.Sleep(time.Second)
+	}
+	if e, err := m.Stat(t.Context(), "f"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is still in the store: %+v, %v", e, err)
+	}
+	f.ns.Lock()
+	defer f.ns.Unlock()
+	if len(f.stragglers.by)+len(f.ghosts) > 0 {
+		t.Errorf("left are %v, %v", f.stragglers.by, f.ghosts)
+	}
+}
+
 // An upload that the server carries out after its name was removed, and after somebody has
 // looked, does not bring the name back: nobody sees it, and it is removed. So it is in the
 // next process.
@@ -127,24 +151,7 @@ func TestStragglerIsRemoved(t *testing.T) {
 				time.Sleep(time.Second)
 			}
 			defer func() { closeNow(t, f) }()
-			s.carryOut()
-			if _, err := m.Stat(t.Context(), "f"); err != nil {
-				t.Fatal(err)
-			}
-			for range 15 {
-				if shown(t, f, "f") {
-					t.Fatal("the name has come back")
-				}
-				time.Sleep(time.Second)
-			}
-			if e, err := m.Stat(t.Context(), "f"); !errors.Is(err, fs.ErrNotExist) {
-				t.Errorf("it is still in the store: %+v, %v", e, err)
-			}
-			f.ns.Lock()
-			defer f.ns.Unlock()
-			if len(f.stragglers.by)+len(f.ghosts) > 0 {
-				t.Errorf("left are %v, %v", f.stragglers.by, f.ghosts)
-			}
+			comesToNothing(t, f, m, s)
 		})
 	}
 }
@@ -245,26 +252,9 @@ func TestStragglerOfWhatIsSentAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Second)
-			s.carryOut()
-			if _, err := m.Stat(t.Context(), "f"); err != nil {
-				t.Fatal(err)
-			}
-			for range 15 {
-				if shown(t, f, "f") {
-					t.Fatal("the name has come back")
-				}
-				if !shown(t, f, "kept") {
-					t.Fatal("the other file is not shown")
-				}
-				time.Sleep(time.Second)
-			}
-			if e, err := m.Stat(t.Context(), "f"); !errors.Is(err, fs.ErrNotExist) {
-				t.Errorf("it is still in the store: %+v, %v", e, err)
-			}
-			f.ns.Lock()
-			defer f.ns.Unlock()
-			if len(f.stragglers.by)+len(f.ghosts) > 0 {
-				t.Errorf("left are %v, %v", f.stragglers.by, f.ghosts)
+			comesToNothing(t, f, m, s)
+			if !shown(t, f, "kept") {
+				t.Error("the other file is not shown")
 			}
 		})
 	}

@@ -271,7 +271,7 @@ func (c *FS) swept(gs []*ghost, errs []error, more bool) outcome {
 			continue
 		}
 		dirs = dirs || g.dir
-		if g.late != nil {
+		if !g.dir {
 			c.straggle(&b, g.key, g.late.all(), "")
 		}
 		c.lay(&b, g.id())
