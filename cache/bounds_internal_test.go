@@ -30,18 +30,29 @@ func newOverMemory(t *testing.T, ttl time.Duration) (*FS, *memory.Store) {
 func newOver(t *testing.T, s backends.Store, cfg Config) *FS {
 	t.Helper()
 	cfg.Dir, cfg.Identity = t.TempDir(), "test:"+t.Name()
+	f := openInternal(t, s, cfg)
+	t.Cleanup(func() { closeNow(t, f) })
+	return f
+}
+
+// openInternal returns a cache of s in the directory of cfg.
+func openInternal(t *testing.T, s backends.Store, cfg Config) *FS {
+	t.Helper()
 	f, err := New(t.Context(), s, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := f.Close(ctx); err != nil {
-			t.Error(err)
-		}
-	})
 	return f
+}
+
+// closeNow ends a cache of which all can be stored.
+func closeNow(t *testing.T, f *FS) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := f.Close(ctx); err != nil {
+		t.Error(err)
+	}
 }
 
 // Files that come and go leave nothing behind, whether they are written and

@@ -90,6 +90,9 @@ func (x *stragglers) wake(t time.Time) {
 // straggled reports whether e, which the store has, may be a straggler, and has it looked
 // at. A directory may be there only because of one, but there is no telling. c.ns is held.
 func (c *FS) straggled(e backends.Entry) bool {
+	if len(c.stragglers.by) == 0 {
+		return false // as a rule, and this is asked of each entry of a listing
+	}
 	if e.IsDir() {
 		if c.dirAt(e.Name) == nil {
 			c.lookBelow(e.Name)
@@ -139,11 +142,11 @@ func (c *FS) dueStragglers() (due []string) {
 	defer c.ns.Unlock()
 	now := time.Now()
 	var b batch
+	defer func() { c.commitLate(&b) }()
 	for key, s := range c.stragglers.by {
 		switch {
 		case len(due) == lookAtMost:
 			c.q.kick()
-			c.commitLate(&b)
 			return due
 		case !s.look && s.until.After(now):
 			c.stragglers.wake(s.until)
@@ -153,7 +156,6 @@ func (c *FS) dueStragglers() (due []string) {
 			due = append(due, key)
 		}
 	}
-	c.commitLate(&b)
 	return due
 }
 

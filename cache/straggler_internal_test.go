@@ -61,9 +61,10 @@ func (s *tardy) keep(n int) bool {
 	return all
 }
 
-// straggling is a cache of a file f that was sent, and removed before anybody heard what
-// became of that: nothing so far.
-func straggling(t *testing.T) (*FS, *memory.Store, *tardy, Config) {
+// newTardy returns a cache of a file f that was sent to a server which holds that, and all
+// that is sent until its hold ends.
+func newTardy(t *testing.T) (*FS, *memory.Store, *tardy, Config) {
+	t.Helper()
 	m := memorytest.New(t, memory.Config{NoTmpfs: true, Size: 1 << 30})
 	s := &tardy{Store: sixMethods{m}}
 	s.hold.Store(true)
@@ -71,6 +72,14 @@ func straggling(t *testing.T) (*FS, *memory.Store, *tardy, Config) {
 	f := openInternal(t, s, cfg)
 	newInternal(t, f, "f", 5)
 	time.Sleep(300 * time.Millisecond)
+	return f, m, s, cfg
+}
+
+// straggling is a cache of a file f that was sent, and removed before anybody heard what
+// became of that: nothing so far.
+func straggling(t *testing.T) (*FS, *memory.Store, *tardy, Config) {
+	t.Helper()
+	f, m, s, cfg := newTardy(t)
 	if !s.keep(1) {
 		t.Fatal("nothing was sent")
 	}
@@ -80,22 +89,6 @@ func straggling(t *testing.T) (*FS, *memory.Store, *tardy, Config) {
 	time.Sleep(time.Second)
 	s.hold.Store(false)
 	return f, m, s, cfg
-}
-
-func openInternal(t *testing.T, s backends.Store, cfg Config) *FS {
-	f, err := New(t.Context(), s, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
-}
-
-func closeNow(t *testing.T, f *FS) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if err := f.Close(ctx); err != nil {
-		t.Error(err)
-	}
 }
 
 // shown reports whether the cache has a name by a lookup, and in a listing.
@@ -215,12 +208,7 @@ func TestStragglerHoldsUpNobody(t *testing.T) {
 func TestStragglerOfWhatIsSentAgain(t *testing.T) {
 	for _, next := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			m := memorytest.New(t, memory.Config{NoTmpfs: true, Size: 1 << 30})
-			s := &tardy{Store: sixMethods{m}}
-			s.hold.Store(true)
-			cfg := Config{TTL: time.Second, Dir: t.TempDir(), Identity: "test:straggling"}
-			f := openInternal(t, s, cfg)
-			newInternal(t, f, "f", 5)
+			f, m, s, cfg := newTardy(t)
 			newInternal(t, f, "kept", 5)
 			time.Sleep(300 * time.Millisecond)
 			if next {
